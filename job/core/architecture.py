@@ -1,0 +1,185 @@
+"""AlexNet as a table: one row per layer, followed by both engines and printed by `alexnet describe`.
+
+The network is the one-column AlexNet of Krizhevsky, "One weird trick for parallelizing convolutional neural
+networks" (arXiv:1404.5997), with the channel counts and layer names of torchvision's `alexnet`.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+Kind = Literal["conv", "relu", "maxpool", "avgpool", "flatten", "dropout", "dense"]
+DropoutPosition = Literal["before", "after"]
+
+CONV_CHANNELS = (64, 192, 384, 256, 256)
+DENSE_FEATURES = (4096, 4096)
+POOLED = 6
+"""Side of the feature map that the first dense layer sees, whatever the image size."""
+MIN_IMAGE_SIZE = 63
+"""Below this the third max-pool has nothing to pool."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One row.  Shapes are (C, H, W) or (features,), without the batch."""
+
+    name: str
+    """torchvision's name, which is also the prefix of the checkpoint's tensors"""
+    kind: Kind
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    kernel: int = 0
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+    """pixels before and after, the same in both directions"""
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """OIHW for a convolution, (out, in) for a dense layer, () for the rest."""
+        if self.kind == "conv":
+            return (self.out_shape[0], self.in_shape[0], self.kernel, self.kernel)
+        if self.kind == "dense":
+            return (self.out_shape[0], self.in_shape[0])
+        return ()
+
+    @property
+    def fan_in(self) -> int:
+        return prod(self.weight_shape[1:])
+
+    @property
+    def fan_out(self) -> int:
+        return self.weight_shape[0] * prod(self.weight_shape[2:])
+
+    @property
+    def parameters(self) -> int:
+        return prod(self.weight_shape) + self.out_shape[0] if self.weight_shape else 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations for one image, forward."""
+        return prod(self.weight_shape) * prod(self.out_shape[1:]) if self.weight_shape else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The layers in order, with the names and shapes of every parameter."""
+
+    image_size: int
+    classes: int
+    layers: tuple[Layer, ...]
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Canonical name → canonical shape (OIHW, OI, O), in network order."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in self.weighted:
+            shapes[f"{layer.name}.weight"] = layer.weight_shape
+            shapes[f"{layer.name}.bias"] = layer.weight_shape[:1]
+        return shapes
+
+    @property
+    def weighted(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.weight_shape)
+
+    @property
+    def dropouts(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.kind == "dropout")
+
+    @property
+    def head(self) -> Layer:
+        return self.weighted[-1]
+
+    @property
+    def parameters(self) -> int:
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    def shape_before(self, name: str) -> tuple[int, ...]:
+        """The (C, H, W) map that is flattened into dense layer `name`, or its plain (features,) input."""
+        previous: tuple[int, ...] = ()
+        for layer in self.layers:
+            if layer.kind == "flatten":
+                previous = layer.in_shape
+            elif layer.kind == "dense":
+                if layer.name == name:
+                    return previous or layer.in_shape
+                previous = ()
+        raise KeyError(name)
+
+
+def alexnet(
+    *,
+    image_size: int = 224,
+    width: float = 1.0,
+    classes: int = 10,
+    conv1_padding: Literal["torchvision", "same"] = "torchvision",
+    dropout_position: DropoutPosition = "before",
+) -> Architecture:
+    """Build the table.
+
+    `width` scales every hidden layer.  `conv1_padding="same"` pads the first convolution as TensorFlow's `same`
+    does (output = ceil(input / 4)).  `dropout_position` puts dropout before each hidden dense layer, as torchvision does,
+    or after it.
+    """
+    if image_size < MIN_IMAGE_SIZE:
+        raise ValueError(f"image_size must be at least {MIN_IMAGE_SIZE}, received {image_size}")
+    channels = [max(1, round(c * width)) for c in CONV_CHANNELS]
+    features = [max(1, round(f * width)) for f in DENSE_FEATURES]
+    table = _Table((3, image_size, image_size))
+
+    first = same_padding(image_size, kernel=11, stride=4) if conv1_padding == "same" else (2, 2)
+    table.conv("features.0", channels[0], kernel=11, stride=4, padding=first)
+    table.relu("features.1").pool("features.2")
+    table.conv("features.3", channels[1], kernel=5, padding=(2, 2))
+    table.relu("features.4").pool("features.5")
+    table.conv("features.6", channels[2], kernel=3, padding=(1, 1)).relu("features.7")
+    table.conv("features.8", channels[3], kernel=3, padding=(1, 1)).relu("features.9")
+    table.conv("features.10", channels[4], kernel=3, padding=(1, 1)).relu("features.11").pool("features.12")
+    table.add("avgpool", "avgpool", (channels[4], POOLED, POOLED))
+    table.add("flatten", "flatten", (channels[4] * POOLED * POOLED,))
+
+    before = dropout_position == "before"
+    if before:
+        table.dropout("classifier.0")
+    table.add("classifier.1", "dense", (features[0],)).relu("classifier.2").dropout("classifier.3")
+    table.add("classifier.4", "dense", (features[1],)).relu("classifier.5")
+    if not before:
+        table.dropout("classifier.dropout")
+    table.add("classifier.6", "dense", (classes,))
+    return Architecture(image_size=image_size, classes=classes, layers=tuple(table.rows))
+
+
+def same_padding(size: int, *, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's `same`: the odd pixel goes after (tf.nn.convolution, "padding")."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class _Table:
+    """Rows so far; each call appends one, fed by the last."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.rows: list[Layer] = []
+
+    def add(self, name: str, kind: Kind, out_shape: tuple[int, ...], **geometry: object) -> "_Table":
+        self.rows.append(Layer(name=name, kind=kind, in_shape=self.shape, out_shape=out_shape, **geometry))  # type: ignore[arg-type]
+        self.shape = out_shape
+        return self
+
+    def conv(self, name: str, channels: int, *, kernel: int, padding: tuple[int, int], stride: int = 1) -> "_Table":
+        side = (self.shape[1] + sum(padding) - kernel) // stride + 1
+        return self.add(name, "conv", (channels, side, side), kernel=kernel, stride=stride, padding=padding)
+
+    def pool(self, name: str) -> "_Table":
+        side = (self.shape[1] - 3) // 2 + 1
+        return self.add(name, "maxpool", (self.shape[0], side, side), kernel=3, stride=2)
+
+    def relu(self, name: str) -> "_Table":
+        return self.add(name, "relu", self.shape)
+
+    def dropout(self, name: str) -> "_Table":
+        return self.add(name, "dropout", self.shape)

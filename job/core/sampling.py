@@ -1,0 +1,148 @@
+"""Everything random, as a function of (seed, epoch, step, position): no generator state exists, so none is saved.
+
+Only `Philox.random_raw` and integer arithmetic are used: the raw output of a bit generator is stable across NumPy
+versions (NEP 19), the methods of `numpy.random.Generator` are not.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core.architecture import Architecture
+from job.core.recipe import Recipe
+
+CROP_PADDING = 4
+OFFSETS = 2 * CROP_PADDING + 1
+"""A crop starts at one of 9 rows and at one of 9 columns of the padded image."""
+
+
+class Purpose(IntEnum):
+    """The second word of the Philox key: streams of different purposes never meet."""
+
+    PERMUTATION = 1
+    AUGMENTATION = 2
+    DROPOUT = 3
+    WEIGHTS = 4
+    VALIDATION = 5
+    IMAGES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """What the host tells the device for one training step: a few kilobytes, never pixels.  B is the global batch."""
+
+    indices: NDArray[np.int64]
+    """(B,) rows of the training set"""
+    rows: NDArray[np.int64]
+    """(B,) which row selection of `selections()` makes the crop"""
+    columns: NDArray[np.int64]
+    """(B,) which column selection makes the crop and the flip"""
+    dropout: NDArray[np.uint32]
+    """(dropout layers, B) the row keys of `job.core.dropout`"""
+
+
+def bits(seed: int, purpose: Purpose, count: int, *, major: int = 0, minor: int = 0) -> NDArray[np.uint64]:
+    """`count` random words of 64 bits, a pure function of the arguments.
+
+    Philox 4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) under the key (seed, purpose),
+    its 256-bit counter starting at (0, 0, minor, major).
+    """
+    counter = np.array([0, 0, minor, major], dtype=np.uint64)
+    key = np.array([seed, int(purpose)], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order in which epoch `epoch` visits `count` images."""
+    return np.argsort(bits(seed, Purpose.PERMUTATION, count, major=epoch), kind="stable").astype(np.int64)
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches only; the images of the incomplete one differ from epoch to epoch."""
+    return images // batch_size
+
+
+def plan(recipe: Recipe, architecture: Architecture, seed: int, order: NDArray[np.int64], *, epoch: int, step: int) -> StepPlan:
+    """The plan of step `step` (counted within `epoch`), given that epoch's `order`."""
+    batch = recipe.batch_size
+    draw = bits(seed, Purpose.AUGMENTATION, batch, major=epoch, minor=step)
+    centre = np.full(batch, CROP_PADDING, dtype=np.int64)
+    rows, columns = (_scaled(draw, 0), _scaled(draw, 24)) if recipe.crop else (centre, centre)
+    flips = (draw >> np.uint64(63)).astype(np.int64) if recipe.flip else np.zeros(batch, dtype=np.int64)
+    whole = len(order) // batch * epoch + step
+    return StepPlan(
+        indices=order[step * batch : (step + 1) * batch],
+        rows=rows,
+        columns=columns + OFFSETS * flips,
+        dropout=np.stack([row_keys(seed, whole, layer, batch) for layer in range(len(architecture.dropouts))]),
+    )
+
+
+def row_keys(seed: int, step: int, layer: int, batch: int) -> NDArray[np.uint32]:
+    """(batch,) one 32-bit word for each position of the global batch, step (from the run's start) and dropout layer."""
+    words = bits(seed, Purpose.DROPOUT, ceil(batch / 2), major=step, minor=layer)
+    return _halves(words)[:batch]
+
+
+def uniform(seed: int, tensor: int, count: int) -> NDArray[np.float32]:
+    """(count,) numbers in [-1, 1) in steps of 2⁻²³, exact in float32, for the weights of tensor number `tensor`."""
+    words = _halves(bits(seed, Purpose.WEIGHTS, ceil(count / 2), major=tensor))[:count]
+    return (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+
+
+def validation_split(seed: int, labels: NDArray[np.uint8], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(training, validation) indices; the validation set has `count` images in the proportions of the classes."""
+    order = np.argsort(bits(seed, Purpose.VALIDATION, len(labels)), kind="stable")
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    held_out = by_class[(np.arange(count) * len(labels) + len(labels) // 2) // count]
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[held_out] = True
+    return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def selections(size: int = 32) -> NDArray[np.float32]:
+    """(18, size, size) matrices of zeros and ones: number 9·f + o takes the window at offset o of the reflect-padded
+    axis, mirrored where f = 1.  Applied from the left to the rows of an image and (transposed) from the right to its columns,
+    they are crop and flip."""
+    matrices = np.zeros((2 * OFFSETS, size, size), dtype=np.float32)
+    for offset in range(OFFSETS):
+        source = np.arange(size) + offset - CROP_PADDING
+        source = np.where(source < 0, -source, source)  # reflect, without repeating the edge
+        source = np.where(source >= size, 2 * (size - 1) - source, source)
+        matrices[offset, np.arange(size), source] = 1
+        matrices[OFFSETS + offset, np.arange(size), source[::-1]] = 1
+    return matrices
+
+
+def resize_matrix(source: int, target: int) -> NDArray[np.float64]:
+    """(target, source) bilinear interpolation with half-pixel centres, which is what `tf.image.resize` and
+    `F.interpolate(align_corners=False)` do without antialiasing."""
+    position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    left = np.minimum(position.astype(np.int64), max(source - 2, 0))
+    matrix = np.zeros((target, source))
+    matrix[np.arange(target), left] = 1 - (position - left)
+    matrix[np.arange(target), np.minimum(left + 1, source - 1)] += position - left
+    return matrix
+
+
+def pool_matrix(source: int, target: int) -> NDArray[np.float64]:
+    """(target, source) adaptive average pooling: bin i averages floor(i·s/t) … ceil((i+1)·s/t) - 1, as PyTorch's does."""
+    matrix = np.zeros((target, source))
+    for i in range(target):
+        start, stop = i * source // target, -(-(i + 1) * source // target)
+        matrix[i, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def _scaled(draw: NDArray[np.uint64], shift: int) -> NDArray[np.int64]:
+    """24 bits of each word, from bit `shift` on, scaled to 0 … OFFSETS - 1."""
+    part = (draw >> np.uint64(shift)) & np.uint64(0xFFFFFF)
+    return ((part * np.uint64(OFFSETS)) >> np.uint64(24)).astype(np.int64)
+
+
+def _halves(words: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Each word's low half, then its high half, whatever the byte order of the machine."""
+    return np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=1).astype(np.uint32).reshape(-1)

@@ -1,0 +1,320 @@
+"""TensorFlow and Keras: the network and one optimiser step.  Reads side by side with `torch_engine.py`."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from job.core import dropout
+from job.core.architecture import POOLED, Architecture, Layer
+from job.core.recipe import Precision, Recipe
+from job.core.sampling import StepPlan, pool_matrix, resize_matrix, selections
+from job.engines import NORMALIZATION, Engine, SplitName, Tensors, broken_gpu, no_gpu
+
+POLICIES = {"bf16": "mixed_bfloat16", "fp32": "float32", "fp64": "float64"}
+
+
+class TensorflowEngine(Engine):
+    name = "tensorflow"
+
+    def __init__(self, *, device: str, threads: int) -> None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        gpus = tf.config.list_physical_devices("GPU") if device != "cpu" else []
+        if device == "cuda" and not gpus:
+            raise no_gpu("tensorflow", f"tensorflow {tf.__version__}, list_physical_devices('GPU') is empty")
+        tf.config.set_visible_devices(gpus[:1], "GPU")
+        for gpu in gpus[:1]:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        self.gpu = gpus[0] if gpus else None
+        self.device = "/GPU:0" if gpus else "/CPU:0"
+        try:
+            with tf.device(self.device):
+                tf.reduce_sum(tf.matmul(tf.ones((8, 8)), tf.ones((8, 8)))).numpy()
+        except tf.errors.OpError as error:
+            raise broken_gpu("tensorflow", error) from error
+        self.data: dict[SplitName, tuple[tf.Variable, tf.Variable]] = {}
+        self.outcomes: list[tf.Tensor] = []
+
+    def resolve(self, precision: Precision) -> Precision:
+        if precision != "auto":
+            return precision
+        capability = tf.config.experimental.get_device_details(self.gpu).get("compute_capability") if self.gpu else None
+        return "bf16" if capability and capability >= (8, 0) else "fp32"
+
+    def environment(self) -> dict[str, Any]:
+        build = tf.sysconfig.get_build_info()
+        return {
+            "engine": self.name,
+            "device": tf.config.experimental.get_device_details(self.gpu).get("device_name") if self.gpu else "cpu",
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "cuda": build.get("cuda_version") if self.gpu else None,
+            "cudnn": build.get("cudnn_version") if self.gpu else None,
+            "numpy": np.__version__,
+        }
+
+    def prepare(self, recipe: Recipe, architecture: Architecture, rate_factors: dict[str, float]) -> None:
+        self.recipe, self.architecture = recipe, architecture
+        self.dtype = tf.float64 if recipe.precision == "fp64" else tf.float32
+        with tf.device(self.device):
+            self.model = build_model(architecture, POLICIES[recipe.precision])
+            self.parameters = named_parameters(self.model, architecture)
+            self.optimizer_slots = {
+                slot: OrderedDict((n, tf.Variable(tf.zeros_like(p), trainable=False)) for n, p in self.parameters.items())
+                for slot in recipe.slots
+            }
+            self.rate_factors = rate_factors
+            self.columns = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
+            self.selections = tf.constant(selections())
+            self.resize = tf.constant(resize_matrix(32, recipe.image_size), self.dtype)
+        self._step = tf.function(self.train_step)
+        self._logits = {split: tf.function(lambda indices, split=split: self._evaluate(split, indices)) for split in ("train", "test")}
+
+    def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        targets = np.eye(self.architecture.classes, dtype=self.dtype.as_numpy_dtype)[labels]
+        with tf.device(self.device):
+            planes = tf.Variable(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), trainable=False)  # (N, 3, 32, 32)
+            self.data[split] = (planes, tf.Variable(targets, trainable=False))  # (N, classes)
+
+    def load(self, weights: Tensors, slots: Tensors) -> None:
+        for name, array in weights:
+            self.parameters[name].assign(from_canonical(array))
+        for variables in self.optimizer_slots.values():
+            for variable in variables.values():
+                variable.assign(tf.zeros_like(variable))
+        for name, array in slots:
+            slot, parameter = name.split("/")
+            self.optimizer_slots[slot][parameter].assign(from_canonical(array))
+
+    def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
+        recipe = self.recipe
+        first, second = (1.0, 1.0) if recipe.optimizer == "sgd" else (1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5)
+        scalars = np.array([rate, first, second], self.dtype.as_numpy_dtype)
+        with tf.device(self.device):
+            arrays = [tf.constant(a) for a in (plan.indices, plan.rows, plan.columns, plan.dropout, scalars)]
+            self.outcomes.append(self._step(*arrays))
+
+    def train_step(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
+        images, targets = self._gather("train", indices)
+        images = crop_and_flip(images, rows, columns, self.selections)
+        loss, hits, gradients = self.gradients(images, targets, keys)
+        if self.recipe.clip_norm:
+            gradients = clip(gradients, self.recipe.clip_norm)
+        self.update(gradients, *tf.unstack(scalars))
+        return tf.stack([loss, tf.cast(hits, loss.dtype)])
+
+    def gradients(self, images: tf.Tensor, targets: tf.Tensor, keys: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """(loss, hits, gradient of every parameter) of one batch of cropped images."""
+        with tf.GradientTape() as tape:
+            logits = self.forward(images, keys)
+            loss = smoothed_cross_entropy(logits, targets, self.recipe.label_smoothing)
+        hits = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1)), tf.float32))
+        return loss, hits, tape.gradient(loss, list(self.parameters.values()))
+
+    def forward(self, images: tf.Tensor, keys: tf.Tensor | None) -> tf.Tensor:
+        """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
+        x = normalize(tf.cast(images, self.dtype), self.recipe.normalization)
+        x = tf.matmul(tf.matmul(self.resize, x), self.resize, transpose_b=True)  # (B, 3, image_size, image_size)
+        x = tf.transpose(x, (0, 2, 3, 1))
+        position = 0
+        for layer, module in walk(self.model, self.architecture):
+            if layer.kind == "dropout":
+                if keys is not None and self.recipe.dropout:
+                    x = drop(x, keys[position], self.columns[position], self.recipe.dropout)
+                position += 1
+            else:
+                for part in module:
+                    x = part(x)
+        return tf.cast(x, self.dtype)
+
+    def update(self, gradients: list[tf.Tensor], rate: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> None:
+        """docs/design.md, "Update rule"."""
+        recipe, slots = self.recipe, self.optimizer_slots
+        for (name, w), g in zip(self.parameters.items(), gradients, strict=True):
+            factor = rate * self.rate_factors.get(name, 1.0)
+            if recipe.weight_decay and name.endswith(".weight"):
+                g = g + recipe.weight_decay * w
+            if recipe.optimizer == "sgd":
+                v = slots["momentum"][name]
+                v.assign(recipe.momentum * v + g)
+                w.assign_sub(factor * (g + recipe.momentum * v if recipe.nesterov else v))
+                continue
+            m, v = slots["first_moment"][name], slots["second_moment"][name]
+            m.assign(recipe.beta1 * m + (1 - recipe.beta1) * g)
+            v.assign(recipe.beta2 * v + (1 - recipe.beta2) * (g * g))
+            if recipe.optimizer == "adam":
+                w.assign_sub(factor / first * (m / (tf.sqrt(v) / second + recipe.epsilon)))
+            else:
+                w.assign_sub(factor * second / first * (m / (tf.sqrt(v) + recipe.epsilon)))
+
+    def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        if not self.outcomes:
+            return np.zeros(0), np.zeros(0, np.int64)
+        table = tf.stack(self.outcomes).numpy()
+        self.outcomes.clear()
+        return table[:, 0].astype(np.float64), table[:, 1].astype(np.int64)
+
+    def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        with tf.device(self.device):
+            return self._logits[split](tf.constant(indices)).numpy().astype(np.float32)
+
+    def _evaluate(self, split: SplitName, indices: tf.Tensor) -> tf.Tensor:
+        images, _ = self._gather(split, indices)
+        return self.forward(images, None)
+
+    def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name, variable in self.parameters.items():
+            yield name, to_canonical(variable.numpy())
+
+    def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for slot, variables in self.optimizer_slots.items():
+            for name, variable in variables.items():
+                yield f"{slot}/{name}", to_canonical(variable.numpy())
+
+    def _gather(self, split: SplitName, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
+        images, targets = self.data[split]
+        return tf.cast(tf.gather(images, indices), tf.float32), tf.gather(targets, indices)
+
+
+@keras.saving.register_keras_serializable("alexnet")
+class AdaptiveAverage(keras.layers.Layer):
+    """Adaptive average pooling of (B, C, side, side) to 6 × 6 as two small products, as in the other engine."""
+
+    def __init__(self, side: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.side = side
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        matrix = keras.ops.convert_to_tensor(pool_matrix(self.side, POOLED), x.dtype)
+        return keras.ops.matmul(keras.ops.matmul(matrix, x), keras.ops.transpose(matrix))  # (B, C, 6, 6)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "side": self.side}
+
+
+def build_model(architecture: Architecture, policy: str) -> keras.Model:
+    """A plain Keras model, (B, image_size, image_size, 3) → (B, classes); `model.save("alexnet.keras")` works."""
+    x = inputs = keras.Input((architecture.image_size, architecture.image_size, 3))
+    for layer in architecture.layers:
+        for module in build_modules(layer, policy):
+            x = module(x)
+    return keras.Model(inputs, x, name="alexnet")
+
+
+def build_modules(layer: Layer, policy: str) -> list[keras.layers.Layer]:
+    """Keras layers for one row of the table; the first bears its name."""
+    name = keras_name(layer)
+    match layer.kind:
+        case "conv":
+            convolution = keras.layers.Conv2D(
+                layer.out_shape[0], layer.kernel, layer.stride, padding="valid", kernel_initializer="zeros", name=name, dtype=policy
+            )
+            return [keras.layers.ZeroPadding2D((layer.padding, layer.padding), name=f"{name}_padding", dtype=policy), convolution]
+        case "dense":
+            return [keras.layers.Dense(layer.out_shape[0], kernel_initializer="zeros", name=name, dtype=policy)]
+        case "maxpool":
+            return [keras.layers.MaxPooling2D(layer.kernel, layer.stride, name=name, dtype=policy)]
+        case "relu":
+            return [keras.layers.ReLU(name=name, dtype=policy)]
+        case "dropout":
+            return [keras.layers.Dropout(0.5, name=name, dtype=policy)]
+        case "avgpool":  # from here on channels first, so that features are numbered as in torchvision
+            side = layer.in_shape[1]
+            pool = [] if side == POOLED else [AdaptiveAverage(side, name=name, dtype=policy)]
+            return [keras.layers.Permute((3, 1, 2), name=f"{name}_permute", dtype=policy), *pool]
+        case "flatten":
+            return [keras.layers.Flatten(name=name, dtype=policy)]
+
+
+def walk(model: keras.Model, architecture: Architecture) -> Iterator[tuple[Layer, list[keras.layers.Layer]]]:
+    """Each row of the table with its Keras layers."""
+    for layer in architecture.layers:
+        name = keras_name(layer)
+        yield layer, [module for module in model.layers if module.name in (name, f"{name}_padding", f"{name}_permute")]
+
+
+def keras_name(layer: Layer) -> str:
+    return layer.name.replace(".", "_")
+
+
+def named_parameters(model: keras.Model, architecture: Architecture) -> "OrderedDict[str, tf.Variable]":
+    """Canonical name → variable, in network order."""
+    parameters = OrderedDict()
+    for layer in architecture.weighted:
+        module = model.get_layer(keras_name(layer))
+        parameters[f"{layer.name}.weight"] = module.kernel.value
+        parameters[f"{layer.name}.bias"] = module.bias.value
+    return parameters
+
+
+def to_canonical(array: NDArray[Any]) -> NDArray[Any]:
+    """HWIO → OIHW, (in, out) → (out, in)."""
+    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
+
+
+def from_canonical(array: NDArray[Any]) -> NDArray[Any]:
+    """OIHW → HWIO, (out, in) → (in, out)."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def crop_and_flip(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    """(B, 3, 32, 32) → the same shape.  The selections hold zeros and a one per row, so the products are exact."""
+    above, beside = tf.gather(table, rows)[:, None], tf.gather(table, columns)[:, None]
+    return tf.matmul(tf.matmul(above, images), beside, transpose_b=True)
+
+
+def normalize(images: tf.Tensor, how: str) -> tf.Tensor:
+    """Pixel values 0 … 255 → about zero mean and unit deviation.  `per-image` is `tf.image.per_image_standardization`."""
+    if how == "per-image":
+        centred = images - tf.reduce_mean(images, (1, 2, 3), keepdims=True)
+        deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), (1, 2, 3), keepdims=True))
+        return centred / tf.maximum(deviation, int(np.prod(images.shape[1:])) ** -0.5)
+    mean, deviation = NORMALIZATION[how]
+    red, green, blue = tf.unstack(images, axis=1)
+    channels = [(plane - 255 * m) / (255 * d) for plane, m, d in zip((red, green, blue), mean, deviation, strict=True)]
+    return tf.stack(channels, 1)
+
+
+def drop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, rate: float) -> tf.Tensor:
+    """(B, features), the kept ones scaled by 1 / (1 - rate)."""
+    return x * (tf.cast(keep_mask(rows, columns, rate), x.dtype) * (1 / (1 - rate)))
+
+
+def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float) -> tf.Tensor:
+    """`job.core.dropout.keep_mask` in uint32, whose arithmetic has GPU kernels (int32's runs on the host)."""
+    shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
+    word = lambda value: tf.constant(value, tf.uint32)  # noqa: E731
+    x = xor(rows[:, None], columns[None, :])
+    x = xor(x, shift(x, word(16))) * word(dropout.MULTIPLIERS[0])
+    x = xor(x, shift(x, word(15))) * word(dropout.MULTIPLIERS[1])
+    x = xor(x, shift(x, word(16)))
+    return shift(x, word(8)) >= word(dropout.threshold(rate))
+
+
+def smoothed_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Mean over the batch of Σ -t·log p, the targets mixed with `smoothing` of a uniform distribution."""
+    targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
+    return -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits, 1), 1))
+
+
+def clip(gradients: list[tf.Tensor], limit: float) -> list[tf.Tensor]:
+    """Scale so that the global norm is at most `limit` (Pascanu et al. 2013, with 1e-6 added to the norm)."""
+    norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(g)) for g in gradients])))
+    factor = tf.minimum(limit / (norm + 1e-6), 1)
+    return [g * factor for g in gradients]
+
+
+ENGINE = TensorflowEngine

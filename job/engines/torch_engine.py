@@ -1,0 +1,300 @@
+"""PyTorch: the network and one optimiser step.  Reads side by side with `tensorflow_engine.py`."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS for the same sums in every run
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from job.core import dropout
+from job.core.architecture import POOLED, Architecture, Layer
+from job.core.recipe import Precision, Recipe
+from job.core.sampling import CROP_PADDING, StepPlan, pool_matrix, resize_matrix, selections
+from job.engines import NORMALIZATION, Engine, SplitName, Tensors, broken_gpu, no_gpu
+
+ACTIVATIONS = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+PLAIN_CROP = CROP_PADDING
+SIGNED = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTIPLIERS)
+
+
+class TorchEngine(Engine):
+    name = "torch"
+
+    def __init__(self, *, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda":
+            if not torch.cuda.is_available():
+                raise no_gpu("torch", f"torch {torch.__version__}, torch.cuda.device_count() = {torch.cuda.device_count()}")
+            try:
+                torch.ones(8, 8, device="cuda").matmul(torch.ones(8, 8, device="cuda")).sum().item()
+            except RuntimeError as error:
+                raise broken_gpu("torch", error) from error
+        self.device = torch.device(device)
+        self.data: dict[SplitName, tuple[Tensor, Tensor]] = {}
+        self.outcomes: list[Tensor] = []
+
+    def resolve(self, precision: Precision) -> Precision:
+        if precision != "auto":
+            return precision
+        return "bf16" if self.device.type == "cuda" and torch.cuda.get_device_capability() >= (8, 0) else "fp32"
+
+    def environment(self) -> dict[str, Any]:
+        gpu = self.device.type == "cuda"
+        return {
+            "engine": self.name,
+            "device": torch.cuda.get_device_name() if gpu else "cpu",
+            "torch": str(torch.__version__),
+            "cuda": torch.version.cuda if gpu else None,
+            "cudnn": torch.backends.cudnn.version() if gpu else None,
+            "numpy": np.__version__,
+        }
+
+    def prepare(self, recipe: Recipe, architecture: Architecture, rate_factors: dict[str, float]) -> None:
+        self.recipe, self.architecture = recipe, architecture
+        self.activation = ACTIVATIONS[recipe.precision]
+        self.dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
+        self.model = build_model(architecture).to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.parameters = OrderedDict(self.model.named_parameters())
+        self.optimizer_slots = {slot: {n: torch.zeros_like(p) for n, p in self.parameters.items()} for slot in recipe.slots}
+        self.rate_factors = rate_factors
+        self.columns = [self._table(dropout.column_keys(int(np.prod(d.in_shape))).view(np.int32)) for d in architecture.dropouts]
+        self.selections = self._table(selections())
+        self.resize = self._table(resize_matrix(32, recipe.image_size)).to(self.dtype)
+
+    def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        planes = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
+        targets = self._table(np.eye(self.architecture.classes, dtype=np.float32)[labels]).to(self.dtype)  # (N, classes)
+        self.data[split] = (planes, targets)
+
+    def load(self, weights: Tensors, slots: Tensors) -> None:
+        with torch.no_grad():
+            for name, array in weights:
+                self.parameters[name].copy_(torch.from_numpy(array))
+            for tensors in self.optimizer_slots.values():
+                for tensor in tensors.values():
+                    tensor.zero_()
+            for name, array in slots:
+                slot, parameter = name.split("/")
+                self.optimizer_slots[slot][parameter].copy_(torch.from_numpy(array))
+
+    def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
+        images, targets = self._gather("train", plan.indices)
+        images = crop_and_flip(images, self._put(plan.rows), self._put(plan.columns), self.selections)
+        keys = self._put(plan.dropout.view(np.int32))
+        loss, hits, gradients = self.gradients(images, targets, keys)
+        with torch.no_grad():
+            if self.recipe.clip_norm:
+                clip(gradients, self.recipe.clip_norm)
+            self.update(gradients, rate, number)
+        self.outcomes.append(torch.stack([loss, hits.to(loss.dtype)]))
+
+    def gradients(self, images: Tensor, targets: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """(loss, hits, gradient of every parameter) of one batch of cropped images."""
+        logits = self.forward(images, keys)
+        loss = smoothed_cross_entropy(logits, targets, self.recipe.label_smoothing)
+        hits = (logits.detach().argmax(1) == targets.argmax(1)).sum()
+        return loss.detach(), hits, list(torch.autograd.grad(loss, list(self.parameters.values())))
+
+    def forward(self, images: Tensor, keys: Tensor | None) -> Tensor:
+        """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
+        x = normalize(images.to(self.dtype), self.recipe.normalization)
+        x = self.resize @ x @ self.resize.mT  # (B, 3, image_size, image_size)
+        x = x.to(self.activation).contiguous(memory_format=torch.channels_last)
+        position = 0
+        for layer, module in self.model.walk():
+            if layer.kind == "dropout":
+                if keys is not None and self.recipe.dropout:
+                    x = drop(x, keys[position], self.columns[position], self.recipe.dropout)
+                position += 1
+            else:
+                x = apply(layer, module, x)
+        return x.to(self.dtype)
+
+    def update(self, gradients: list[Tensor], rate: float, number: int) -> None:
+        """docs/design.md, "Update rule".  Gradients are overwritten."""
+        recipe, slots = self.recipe, self.optimizer_slots
+        for (name, w), g in zip(self.parameters.items(), gradients, strict=True):
+            factor = rate * self.rate_factors.get(name, 1.0)
+            if recipe.weight_decay and name.endswith(".weight"):
+                g.add_(w, alpha=recipe.weight_decay)
+            if recipe.optimizer == "sgd":
+                v = slots["momentum"][name]
+                v.mul_(recipe.momentum).add_(g)
+                w.sub_(g.add_(v, alpha=recipe.momentum) if recipe.nesterov else v, alpha=factor)
+                continue
+            m, v = slots["first_moment"][name], slots["second_moment"][name]
+            m.mul_(recipe.beta1).add_(g, alpha=1 - recipe.beta1)
+            v.mul_(recipe.beta2).add_(g.mul_(g), alpha=1 - recipe.beta2)
+            first, second = 1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5
+            if recipe.optimizer == "adam":
+                w.sub_(m / (v.sqrt().div_(second).add_(recipe.epsilon)), alpha=factor / first)
+            else:
+                w.sub_(m / (v.sqrt().add_(recipe.epsilon)), alpha=factor * second / first)
+
+    def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        if not self.outcomes:
+            return np.zeros(0), np.zeros(0, np.int64)
+        table = torch.stack(self.outcomes).cpu().numpy()
+        self.outcomes.clear()
+        return table[:, 0].astype(np.float64), table[:, 1].astype(np.int64)
+
+    def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            images, _ = self._gather(split, indices)
+            return self.forward(images, None).cpu().numpy().astype(np.float32)
+
+    def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name, tensor in self.parameters.items():
+            yield name, tensor.detach().cpu().contiguous().numpy()
+
+    def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for slot, tensors in self.optimizer_slots.items():
+            for name, tensor in tensors.items():
+                yield f"{slot}/{name}", tensor.cpu().contiguous().numpy()
+
+    def _gather(self, split: SplitName, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
+        images, targets = self.data[split]
+        chosen = self._put(indices)
+        return images[chosen].to(torch.float32), targets[chosen]
+
+    def _put(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+
+    _table = _put
+
+
+class AlexNet(nn.Module):
+    """The layers of the table under torchvision's names, so that a checkpoint fits both."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        parts: dict[str, OrderedDict[str, nn.Module]] = {"features": OrderedDict(), "classifier": OrderedDict()}
+        self.order = architecture.layers
+        for layer in architecture.layers:
+            part, _, index = layer.name.partition(".")
+            if index:
+                parts[part][index] = build_module(layer)
+        self.features = nn.Sequential(parts["features"])
+        self.avgpool = AdaptiveAverage(next(row for row in architecture.layers if row.kind == "avgpool").in_shape[1])
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Sequential(parts["classifier"])
+
+    def walk(self) -> Iterator[tuple[Layer, nn.Module]]:
+        for layer in self.order:
+            yield layer, self.get_submodule(layer.name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised (B, 3, image_size, image_size) → (B, classes), for those who load the model outside the job."""
+        for layer, module in self.walk():
+            x = apply(layer, module, x)
+        return x
+
+
+class AdaptiveAverage(nn.Module):
+    """Adaptive average pooling to 6 × 6 as two small products: the native backward pass has no fixed order of sums on a GPU."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.from_numpy(pool_matrix(side, POOLED)), persistent=False)
+        self.identity = side == POOLED
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrix = self.matrix.to(x.dtype)
+        return x if self.identity else matrix @ x @ matrix.mT  # (B, C, 6, 6)
+
+
+def build_model(architecture: Architecture) -> AlexNet:
+    with torch.nn.utils.skip_init_context() if hasattr(torch.nn.utils, "skip_init_context") else torch.no_grad():
+        return AlexNet(architecture)
+
+
+def build_module(layer: Layer) -> nn.Module:
+    match layer.kind:
+        case "conv":
+            symmetric = layer.padding[0] if layer.padding[0] == layer.padding[1] else 0
+            return nn.Conv2d(layer.in_shape[0], layer.out_shape[0], layer.kernel, layer.stride, symmetric)
+        case "dense":
+            return nn.Linear(layer.in_shape[0], layer.out_shape[0])
+        case "maxpool":
+            return nn.MaxPool2d(layer.kernel, layer.stride)
+        case "relu":
+            return nn.ReLU()
+        case _:
+            return nn.Dropout()
+
+
+def apply(layer: Layer, module: nn.Module, x: Tensor) -> Tensor:
+    """One layer, its float32 weights cast to the activations' type."""
+    match module:
+        case nn.Conv2d():
+            if layer.padding[0] != layer.padding[1]:
+                x = F.pad(x, layer.padding * 2)
+            return F.conv2d(x, module.weight.to(x.dtype), module.bias.to(x.dtype), module.stride, module.padding)
+        case nn.Linear():
+            return F.linear(x, module.weight.to(x.dtype), module.bias.to(x.dtype))
+        case _:
+            return module(x)
+
+
+def crop_and_flip(images: Tensor, rows: Tensor, columns: Tensor, table: Tensor) -> Tensor:
+    """(B, 3, 32, 32) → the same shape.  The selections hold zeros and a one per row, so the products are exact."""
+    return table[rows].unsqueeze(1) @ images @ table[columns].unsqueeze(1).mT
+
+
+def normalize(images: Tensor, how: str) -> Tensor:
+    """Pixel values 0 … 255 → about zero mean and unit deviation.  `per-image` is `tf.image.per_image_standardization`."""
+    if how == "per-image":
+        centred = images - images.mean((1, 2, 3), keepdim=True)
+        deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt()
+        return centred / deviation.clamp_min(images[0].numel() ** -0.5)
+    mean, deviation = NORMALIZATION[how]
+    red, green, blue = images.unbind(1)
+    channels = [(plane - 255 * m) / (255 * d) for plane, m, d in zip((red, green, blue), mean, deviation, strict=True)]
+    return torch.stack(channels, 1)
+
+
+def drop(x: Tensor, rows: Tensor, columns: Tensor, rate: float) -> Tensor:
+    """(B, features), the kept ones scaled by 1 / (1 - rate)."""
+    return x * (keep_mask(rows, columns, rate).to(x.dtype) * (1 / (1 - rate)))
+
+
+def keep_mask(rows: Tensor, columns: Tensor, rate: float) -> Tensor:
+    """`job.core.dropout.keep_mask` in int32: a shift to the right drags the sign along, so the bits above are masked off."""
+    x = rows[:, None] ^ columns[None, :]
+    x ^= (x >> 16) & 0xFFFF
+    x *= SIGNED[0]
+    x ^= (x >> 15) & 0x1FFFF
+    x *= SIGNED[1]
+    x ^= (x >> 16) & 0xFFFF
+    return ((x >> 8) & 0xFFFFFF) >= dropout.threshold(rate)
+
+
+def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Mean over the batch of Σ -t·log p, the targets mixed with `smoothing` of a uniform distribution."""
+    targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
+    return -(targets * F.log_softmax(logits, 1)).sum(1).mean()
+
+
+def clip(gradients: list[Tensor], limit: float) -> None:
+    """Scale in place so that the global norm is at most `limit` (Pascanu et al. 2013, with 1e-6 added to the norm)."""
+    norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+    factor = (limit / (norm + 1e-6)).clamp_max(1)
+    for g in gradients:
+        g.mul_(factor)
+
+
+ENGINE = TorchEngine

@@ -1,0 +1,252 @@
+"""Where results and datasets live: a folder or a bucket, behind one small interface.
+
+`open_store("runs")` and `open_store("s3://bucket/prefix")` keep the same promises, which tests/contract/test_store.py checks on both: an
+object is visible only whole, `put_if_absent` has one winner, and a failure says what to do and whether trying again may help.
+"""
+
+import errno
+import re
+import secrets
+import time
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote
+
+from job.core.exits import Exit, JobError
+from job.io.download import without_secrets
+
+TEMPORARY = ".tmp-"
+"""how the names of files begin that are not yet whole; no key may hold one"""
+TRIES = 5
+"""how often `put_if_absent` is tried while the store neither stores the object nor shows another one"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One object in a listing."""
+
+    key: str
+    size: int
+    """bytes"""
+    modified: float
+    """seconds since the epoch, by the store's clock"""
+
+
+class NotFound(Exception):  # noqa: N818  an answer rather than an error
+    """No object has this key."""
+
+
+class StoreError(JobError):
+    """The store failed, or the local disk did."""
+
+    def __init__(self, code: Exit, message: str, *, transient: bool = False) -> None:
+        super().__init__(code, message)
+        self.transient = transient
+        """trying again later may help"""
+
+
+class Store(ABC):
+    """Objects under keys such as `run/checkpoints/state.json`, relative to where the store was opened.
+
+    Keys are names joined by "/".  ValueError for a key that is empty or absolute, or holds "..", a backslash, a control character or a name
+    that begins with `.tmp-`: the programmer's mistake.  A key must not be another one's folder: `a` and `a/b` do not go together everywhere.
+    Every method may raise StoreError.  Safe to use from several threads.
+    """
+
+    url: str
+    """as the user wrote it, never with credentials"""
+
+    @property
+    @abstractmethod
+    def conditional(self) -> bool:
+        """Is `put_if_absent` exclusive?  If not, the last of writers at the same moment wins, and all believe that they did.
+        Found out once, by trying."""
+
+    def get(self, key: str) -> bytes:
+        """The whole object.  Raises NotFound."""
+        file = BytesIO()
+        self._copy(checked(key), file)
+        return file.getvalue()
+
+    def download(self, key: str, path: Path) -> None:
+        """The object as a file, which appears only whole and replaces one that is there.  Raises NotFound."""
+        checked(key)
+        with new_file_beside(path) as temporary:
+            with temporary.open("wb") as file:
+                self._copy(key, file)
+            temporary.replace(path)
+
+    @abstractmethod
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Store bytes, or a file without reading it into memory.  Whoever reads meanwhile finds what was there before.
+
+        Raises FileNotFoundError when there is no such file to store.
+        """
+
+    def move(self, path: Path, key: str) -> None:
+        """`put` the file; afterwards it is gone.  When this raises, it is still there."""
+        self.put(key, path)
+        path.unlink()
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Store the bytes unless the key has an object.  True: these bytes are there.  False: others are, untouched."""
+        failure = None
+        for tried in range(TRIES):
+            time.sleep(0.2 * tried)
+            try:
+                if self._create(checked(key), data):
+                    return True
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                failure = error  # it may have been stored, and only the reply was lost
+            with suppress(NotFound):
+                return self.get(key) == data
+        raise failure or StoreError(
+            Exit.NOT_STORED,
+            f"{self.url}/{key}: {TRIES} times neither stored nor there. Expected one of the two. Try again.",
+            transient=True,
+        )
+
+    @abstractmethod
+    def folders(self, prefix: str = "") -> list[str]:
+        """The names between `prefix`, which is "" or ends in "/", and the next "/", sorted."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove the object, if there is one."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds since the epoch by the store's clock, to compare with `Entry.modified`."""
+
+    @abstractmethod
+    def abort_uploads(self, prefix: str) -> int:
+        """Drop what writers that died left half-written under `prefix`; returns how many.  A writer still at work there will fail."""
+
+    @abstractmethod
+    def _copy(self, key: str, file: BinaryIO) -> None:
+        """Write the whole object to the file, which is empty.  Raises NotFound."""
+
+    @abstractmethod
+    def _create(self, key: str, data: bytes) -> bool:
+        """One try of `put_if_absent`.  False: there seems to be an object."""
+
+    @abstractmethod
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        """As `list`, in any order.  Names that are no keys of ours, such as a console's folder markers, may be among them."""
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        """All objects whose keys begin with `prefix`, sorted by key."""
+        found = (entry for entry in self._entries(checked_prefix(prefix)) if is_key(entry.key))
+        return sorted(found, key=lambda entry: entry.key)
+
+
+def open_store(url: str) -> Store:
+    """The store at `s3://bucket/prefix`, at a folder's path or at `file:///path`.  JobError(USAGE) for anything else."""
+    if url.startswith("s3:"):
+        from job.io.s3 import S3Store  # here, because boto3 takes long to import
+
+        return S3Store(url)
+    from job.io.folder import FolderStore
+
+    local = bool(url) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", url) is None
+    path = unquote(url.removeprefix("file://")) if url.startswith("file:///") else url if local else ""
+    if not path or "\0" in path:
+        shown = "The URL" if "@" in url else repr(without_secrets(url))
+        raise JobError(
+            Exit.USAGE,
+            f"{shown} names no store. Expected s3://bucket/prefix, a folder's path or file:///path. "
+            "The address of an S3 server belongs into AWS_ENDPOINT_URL_S3.",
+        )
+    return FolderStore(Path(path), url)
+
+
+def is_key(key: str) -> bool:
+    def is_name(part: str) -> bool:
+        return part not in ("", ".", "..") and not part.startswith(TEMPORARY)
+
+    return all(map(is_name, key.split("/"))) and not any(c == "\\" or unicodedata.category(c) in ("Cc", "Cs") for c in key)
+
+
+def checked(key: str) -> str:
+    """The key itself; ValueError if it is none."""
+    if not is_key(key):
+        raise ValueError(
+            f"a key is names joined by '/', without '.', '..', {TEMPORARY}*, backslash and control characters. Received: {key!r}"
+        )
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    if prefix:
+        checked(prefix.removesuffix("/"))
+    return prefix
+
+
+def checked_folder(prefix: str) -> str:
+    if prefix and not prefix.endswith("/"):
+        raise ValueError(f"a folder's prefix is empty or ends in '/'. Received: {prefix!r}")
+    return checked_prefix(prefix)
+
+
+@contextmanager
+def new_file_beside(path: Path) -> Iterator[Path]:
+    """An empty file of another name in the same folder, which is made if need be.  Removed at the end, unless it was renamed.
+
+    As long as it is there, nobody can clear the folder away as empty.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    with local_errors(path):
+        _create_file(temporary)
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def local_errors(path: Path) -> Iterator[None]:
+    """What the operating system says about a file or a folder, as a StoreError.  FileNotFoundError passes."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        code, transient, advice = _ADVICE.get(error.errno or 0, _FAILED)
+        raise StoreError(code, f"{path}: {error.strerror or error}. {advice}", transient=transient) from error
+
+
+_FAILED = (Exit.NOT_STORED, True, "Check the disk or the file server, then try again.")
+_FORBIDDEN = (Exit.CONFIGURATION, False, "Expected a folder that this user may write. Change its owner or mode, or choose another folder.")
+_FULL = (Exit.NOT_STORED, True, "Expected room for the file. Free some, or choose another folder.")
+_IN_THE_WAY = (Exit.CONFIGURATION, False, "Expected folders along this path and no folder at its end. Remove what is in the way.")
+_ADVICE = {
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EEXIST: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.ENAMETOOLONG: (Exit.CONFIGURATION, False, "Expected a shorter name. Choose a folder with a shorter path, or a shorter run id."),
+}
+
+
+def _create_file(path: Path) -> None:
+    """Make the file and its folders, again if somebody clears the empty folders away in between."""
+    for last in (*[False] * 100, True):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.touch(exist_ok=False)
+        except FileNotFoundError:
+            if last:
+                raise
+    return None
