@@ -1,0 +1,42 @@
+"""The command `alexnet`: click options → calls, exceptions → messages and exit codes.  No framework is imported to start it."""
+
+import sys
+import traceback
+
+import click
+
+from job import __version__
+from job.cli.describe import describe
+from job.cli.train import train
+from job.core.exits import Exit, JobError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def cli() -> None:
+    """Train AlexNet on CIFAR-10 in PyTorch and in TensorFlow/Keras, and keep everything a comparison needs."""
+
+
+cli.add_command(train)
+cli.add_command(describe)
+
+
+def main() -> None:
+    """Run the command and end the process with one of the designed exit codes."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else Exit.DONE)
+    except JobError as error:
+        click.echo(f"alexnet: {error}", err=True)
+        sys.exit(int(error.code))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(int(Exit.USAGE))
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(int(Exit.INTERRUPTED))
+    except BrokenPipeError:
+        sys.exit(int(Exit.DONE))
+    except Exception:
+        traceback.print_exc()
+        click.echo("alexnet: internal error; please report the lines above.", err=True)
+        sys.exit(int(Exit.INTERNAL))

@@ -1,0 +1,17 @@
+"""`alexnet describe`: the network as a table."""
+
+import click
+
+from job.cli.recipes import recipe_options, resolve
+
+
+@click.command()
+@recipe_options
+def describe(**values: object) -> None:
+    """Print the layers: output shape, parameters, multiply-accumulates (MACs) for one image."""
+    architecture = resolve(values).architecture()
+    click.echo(f"{'layer':<20}{'kind':<10}{'output shape':<18}{'parameters':>14}{'MACs':>16}")
+    for layer in architecture.layers:
+        shape = " × ".join(map(str, layer.out_shape))
+        click.echo(f"{layer.name:<20}{layer.kind:<10}{shape:<18}{layer.parameters:>14,}{layer.macs:>16,}")
+    click.echo(f"{'total':<48}{architecture.parameters:>14,}{architecture.macs:>16,}")

@@ -1,0 +1,231 @@
+"""`alexnet train`."""
+
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from job.cli.recipes import recipe_options, resolve
+from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe, to_toml
+
+
+class StopSignal:
+    """Remembers the first SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def __call__(self) -> bool:
+        return bool(self.number)
+
+
+class Display:
+    """A progress bar on a terminal, plain lines in a log."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+        self.terminal = sys.stderr.isatty()
+
+    def say(self, line: str) -> None:
+        if self.terminal:
+            tqdm.write(line, file=sys.stderr)
+        else:
+            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+    def show(self, step: int, total: int, loss: float, speed: float) -> None:
+        if not self.terminal:
+            self.say(f"step {step}/{total}: loss {loss:.4f}, {speed:.0f} images/s")
+            return
+        if self.bar is None:
+            self.bar = tqdm(total=total, initial=step, unit="step", file=sys.stderr, dynamic_ncols=True)
+        self.bar.update(step - self.bar.n)
+        self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} images/s")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+@click.command()
+@click.option(
+    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="The framework. An image has its own default."
+)
+@recipe_options
+@click.option(
+    "--data",
+    envvar="ALEXNET_DATA",
+    default="cifar10",
+    show_default=True,
+    help="cifar10, digits, or a folder or archive in CIFAR-10's binary layout.",
+)
+@click.option("--output", envvar="ALEXNET_OUTPUT", default="runs", show_default=True, help="Folder or s3://bucket/prefix for the results.")
+@click.option("--run-id", envvar="ALEXNET_RUN_ID", help="Name of the run; the same name continues it. Default: a new, unique one.")
+@click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that this process may use."
+)
+@click.option(
+    "--init-from",
+    envvar="ALEXNET_INIT_FROM",
+    help="safetensors file with an AlexNet in torchvision's naming, for recipes with pretrained = true.",
+)
+@click.option(
+    "--subset", envvar="ALEXNET_SUBSET", type=click.IntRange(1), help="Use only the first N training images, and N/5 test images."
+)
+@click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
+@click.option(
+    "--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads. Default: $XDG_CACHE_HOME/alexnet."
+)
+@click.option("--log-steps", type=click.IntRange(1), default=50, show_default=True, help="Steps between two lines of the log.")
+@click.option("--checkpoint-steps", type=click.IntRange(0), default=0, help="Also store a checkpoint every so many steps.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and end.")
+def train(**values: Any) -> int:
+    """Train, evaluate on the whole test set, and leave everything in --output/RUN_ID."""
+    recipe = resolve(values)
+    if values["dry_run"]:
+        click.echo(to_toml(recipe), nl=False)
+        return Exit.DONE
+    _check(recipe, values)
+    stop, display = StopSignal(), Display()  # before a framework is imported
+    try:
+        return _train(recipe, values, stop, display)
+    finally:
+        display.close()
+
+
+def _check(recipe: Recipe, values: dict[str, Any]) -> None:
+    from job.engines import installed
+
+    if recipe.pretrained and not values["init_from"]:
+        raise JobError(
+            Exit.USAGE, f"recipe {recipe.name} has pretrained = true but no --init-from. Give a safetensors file in torchvision's naming."
+        )
+    if values["init_from"] and not recipe.pretrained:
+        raise JobError(Exit.USAGE, "--init-from goes with pretrained = true. Add `--recipe pretrained` or `--set pretrained=true`.")
+    if values["init_from"] and not Path(values["init_from"]).is_file():
+        raise JobError(Exit.USAGE, f"--init-from {values['init_from']}: there is no such file. Expected a safetensors file.")
+    if not values["engine"]:
+        if len(installed()) != 1:
+            raise JobError(
+                Exit.USAGE, f"--engine is missing. Expected torch or tensorflow; installed here: {', '.join(installed()) or 'neither'}."
+            )
+        values["engine"] = installed()[0]
+
+
+def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Display) -> int:
+    from job import engines
+    from job.io import dataset
+    from job.io.run import Run
+    from job.io.store import open_store
+    from job.training import Options, Stopped, Training, peak_memory
+
+    run = Run(open_store(values["output"]), values["run_id"] or _new_id(recipe, values["engine"]))
+    where = f"{run.store.url.rstrip('/')}/{run.id}"
+    if (summary := run.summary()) is not None:
+        display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {where}")
+        return Exit.DONE
+    data = dataset.load(values["data"], cache=values["cache"] or _cache(), mirror=values["mirror"], progress=_progress(display))
+    if values["subset"]:
+        data = dataset.subset(data, values["subset"])
+    stored = run.read("run.json")
+    threads = stored["threads"] if stored else values["threads"] or len(os.sched_getaffinity(0))
+    engine = engines.load(values["engine"])(device=values["device"], threads=threads)
+    device = engine.environment()["device"]
+    note = " (no GPU in use; --device cuda insists on one)" if device == "cpu" and values["device"] == "auto" else ""
+    display.say(f"run {run.id}: {engine.name} on {device}{note}, recipe {recipe.name}, data {data.name}, results in {where}")
+    training = Training(
+        engine=engine,
+        recipe=recipe,
+        data=data,
+        run=run,
+        options=Options(
+            seed=values["seed"],
+            threads=threads,
+            log_steps=values["log_steps"],
+            checkpoint_steps=values["checkpoint_steps"],
+            image=os.environ.get("ALEXNET_IMAGE", ""),
+        ),
+        init_from=Path(values["init_from"]) if values["init_from"] else None,
+        stop=stop,
+        say=display.say,
+        show=display.show,
+    )
+    try:
+        summary = training()
+    except Stopped:
+        return _stopped(training, stop, display)
+    except JobError as error:
+        if run.attempt and error.code is not Exit.DONE:
+            _record_end(run, error.code, str(error))
+        raise
+    run.end(Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())
+    low, high = summary["test_accuracy_interval_95"]
+    display.say(
+        f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) on {summary['test_images']} images, "
+        f"training accuracy {summary['train_accuracy']:.2%}, {summary['images_per_second']:.0f} images/s, "
+        f"peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. Results: {where}"
+    )
+    return Exit.DONE
+
+
+def _stopped(training: Any, stop: StopSignal, display: Display) -> int:
+    """143 only where this attempt has stored progress."""
+    if stop.number == signal.SIGINT:
+        code, reason = Exit.INTERRUPTED, "stopped by Ctrl-C"
+    elif training.has_stored_progress:
+        code, reason = Exit.TERMINATED, "stopped by SIGTERM"
+    else:
+        code, reason = Exit.NOT_STORED, "stopped by SIGTERM before any progress"
+    _record_end(training.run, code, reason)
+    stored = f"a checkpoint of step {training.stored_step} is stored" if training.has_stored_progress else "nothing new was stored"
+    display.say(f"{reason}: {stored}. Continue with the same command and --run-id {training.run.id}")
+    return code
+
+
+def _record_end(run: Any, code: Exit, reason: str) -> None:
+    from job.io.store import StoreError
+
+    try:
+        run.end(code, reason)
+    except StoreError as error:  # the first failure is the one to report
+        click.echo(f"alexnet: end.json could not be stored: {error}", err=True)
+
+
+def _new_id(recipe: Recipe, engine: str) -> str:
+    name = "".join(c if c.isalnum() and c.isascii() else "-" for c in recipe.name).strip("-") or "run"
+    return f"{name[:40]}-{engine}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+
+
+def _progress(display: Display) -> Callable[[int, int | None], None]:
+    shown = [-1]
+
+    def progress(received: int, total: int | None) -> None:
+        tenth = received * 10 // total if total else received // 10_000_000
+        if tenth != shown[0]:
+            shown[0] = tenth
+            display.say(
+                f"downloading CIFAR-10: {received / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"downloading: {received / 1e6:.0f} MB"
+            )
+
+    return progress

@@ -1,0 +1,154 @@
+"""One run in a store: attempts, checkpoints, final results and the summary that commits them.
+
+Names carry the attempt, payload goes first and the manifest last, and nothing that a reader trusts is ever overwritten; so a late writer can
+add, but never alter.  docs/design.md, "Two processes on one run".
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from job.core.exits import Exit, JobError
+from job.io.checkpoint import sha256
+from job.io.store import NotFound, Store
+
+CHECKPOINT = re.compile(r"step-(\d{8})-(\d{4})-([0-9a-f]{6})")
+ATTEMPT = re.compile(r"(\d{4})-([0-9a-f]{6})")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+KEPT = 2
+"""checkpoints that stay, beside the best and the final one"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A verified checkpoint, copied to a local folder."""
+
+    name: str
+    folder: Path
+    state: dict[str, Any]
+
+
+def encoded(value: Any) -> bytes:
+    """JSON that is the same bytes whoever writes it."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+class Run:
+    """`store` holds the run below `run_id`.  Raises JobError (2) for an id that cannot be a folder's name."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        if not RUN_ID.fullmatch(run_id):
+            raise JobError(
+                Exit.USAGE,
+                f"--run-id {run_id!r}: expected 1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit. "
+                "Choose such a name, or leave the flag out.",
+            )
+        self.store, self.id = store, run_id
+        self.attempt = ""
+
+    def key(self, *parts: str) -> str:
+        return "/".join((self.id, *parts))
+
+    def read(self, *parts: str) -> Any:
+        """A JSON object of the run, or None."""
+        try:
+            return json.loads(self.store.get(self.key(*parts)))
+        except NotFound:
+            return None
+        except ValueError as error:
+            raise JobError(Exit.DATA, f"{self.store.url}/{self.key(*parts)}: not JSON ({error}). Expected what a run leaves.") from error
+
+    def summary(self) -> dict[str, Any] | None:
+        summary: dict[str, Any] | None = self.read("summary.json")
+        return summary
+
+    def claim(self, facts: Mapping[str, Any]) -> None:
+        """Become the newest attempt.  Raises JobError (77) if another one was quicker."""
+        numbers = [int(m[1]) for m in map(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")) if m]
+        self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
+        self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(dict(facts)))
+        self.look()
+
+    def look(self) -> None:
+        """Raises JobError: 77 if a newer attempt is at work on the run, 0 if the run has ended."""
+        newest = max(filter(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")), default=self.attempt)
+        if newest > self.attempt:
+            raise JobError(Exit.SUPERSEDED, f"run {self.id}: attempt {newest} took over from this one, {self.attempt}, which ends here.")
+        if self.summary():
+            raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; nothing is left to do.")
+
+    def end(self, code: int, reason: str, **facts: Any) -> None:
+        self.store.put(self.key("attempts", self.attempt, "end.json"), encoded({"exit_code": code, "reason": reason, **facts}))
+
+    def newest_checkpoint(self, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+        """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped with a line that says why."""
+        for name in self.checkpoint_names():
+            try:
+                return self.fetch_checkpoint(name, folder)
+            except (JobError, NotFound) as error:
+                if isinstance(error, JobError) and error.code is not Exit.DATA:
+                    raise
+                say(f"checkpoint {name} is left out: {error}")
+        return None
+
+    def checkpoint_names(self) -> list[str]:
+        """Greatest (step, attempt number, nonce) first."""
+        return sorted(filter(CHECKPOINT.fullmatch, self.store.folders(self.key("checkpoints") + "/")), reverse=True)
+
+    def fetch_checkpoint(self, name: str, folder: Path) -> Checkpoint:
+        """Copy and verify.  Raises JobError (65), naming the object."""
+        manifest = self.read("checkpoints", name, "MANIFEST.json")
+        if manifest is None:
+            raise JobError(Exit.DATA, "its MANIFEST.json is missing, so it was never completed or is being deleted")
+        target = folder / name
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            digests = {file: str(entry["sha256"]) for file, entry in manifest["files"].items()}
+        except (KeyError, TypeError, AttributeError):
+            raise JobError(Exit.DATA, "its MANIFEST.json does not list files and digests") from None
+        for file, digest in digests.items():
+            try:
+                self.store.download(self.key("checkpoints", name, file), target / file)
+            except NotFound:
+                raise JobError(Exit.DATA, f"{file} is missing") from None
+            found = sha256(target / file)
+            if found != digest:
+                raise JobError(Exit.DATA, f"{file} has SHA-256 {found[:12]}…, its manifest says {digest[:12]}…")
+        return Checkpoint(name=name, folder=target, state=json.loads((target / "state.json").read_text()))
+
+    def publish_checkpoint(self, step: int, folder: Path) -> str:
+        """Move the files of `folder` into the store, the manifest last; returns the checkpoint's name."""
+        self.look()
+        name = f"step-{step:08d}-{self.attempt}"
+        manifest = {}
+        for path in sorted(folder.iterdir()):
+            manifest[path.name] = {"size": path.stat().st_size, "sha256": sha256(path)}
+            self.store.move(path, self.key("checkpoints", name, path.name))
+        self.store.put(self.key("checkpoints", name, "MANIFEST.json"), encoded({"files": manifest}))
+        return name
+
+    def prune(self, best: str | None) -> None:
+        """Delete all but the newest two complete checkpoints and the best one, each manifest first."""
+        self.look()
+        whole = [n for n in self.checkpoint_names() if self.store.list(self.key("checkpoints", n, "MANIFEST.json"))]
+        for name in whole[KEPT:]:
+            if name != best:
+                for entry in sorted(
+                    self.store.list(self.key("checkpoints", name) + "/"), key=lambda e: not e.key.endswith("MANIFEST.json")
+                ):
+                    self.store.delete(entry.key)
+
+    def commit(self, folder: Path, summary: dict[str, Any]) -> None:
+        """Move the final results into the store and put the summary, once."""
+        self.look()
+        digests = {}
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            relative = path.relative_to(folder).as_posix()
+            digests[relative] = {"size": path.stat().st_size, "sha256": sha256(path)}
+            self.store.move(path, self.key("final", self.attempt, relative))
+        if not self.store.put_if_absent(self.key("summary.json"), encoded({**summary, "attempt": self.attempt, "final": digests})):
+            raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; its results stand.")
