@@ -200,7 +200,7 @@ class Training:
             if not math.isfinite(loss):
                 raise JobError(
                     Exit.DIVERGED,
-                    f"step {step}: the loss is {loss}, so the training has diverged. Expected a finite loss; the last checkpoint before it is kept. "
+                    f"step {step}: the loss is {loss}, so the training has diverged. The last checkpoint before it is kept. "
                     "Lower learning_rate, lengthen warmup, or set clip_norm.",
                 )
         self.progress.losses += losses.tolist()
@@ -238,7 +238,7 @@ class Training:
         labels = self.data.test.labels
         images = self.per_epoch * self.recipe.batch_size
         speeds = [line["images_per_second"] for line in progress.lines if line["kind"] == "interval" and line["epoch"] == epoch + 1]
-        line = {
+        line: dict[str, Any] = {
             "kind": "epoch",
             "epoch": epoch + 1,
             "step": progress.step,
@@ -256,13 +256,14 @@ class Training:
         progress.lines.append(line)
         progress.epoch_loss, progress.epoch_hits = 0.0, 0
         self.say(
-            f"epoch {epoch + 1}/{self.recipe.epochs}: training loss {line['train_loss']:.4f}, training accuracy {line['train_accuracy']:.2%}, "
+            f"epoch {epoch + 1}/{self.recipe.epochs}: training loss {line['train_loss']:.4f}, "
+            f"training accuracy {line['train_accuracy']:.2%}, "
             f"test accuracy {line['test_accuracy']:.2%}, {line['images_per_second'] or 0:.0f} images/s"
         )
         at_chance = math.log(len(self.data.classes)) - 0.01
         if epoch + 1 == min(CHANCE_EPOCHS, self.recipe.epochs) and all(row["train_loss"] > at_chance for row in progress.epochs):
             self.say(
-                f"not learning: after {epoch + 1} epochs the loss is still {line['train_loss']:.3f}, that of a guess ({at_chance + 0.01:.3f}). "
+                f"not learning: after {epoch + 1} epochs the loss is still {line['train_loss']:.3f}, as for a guess. "
                 "Look at learning_rate (too high kills the ReLUs), the labels and the initial weights."
             )
         self.checkpoint(accuracy=line.get("validation_accuracy"))

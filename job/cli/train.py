@@ -178,7 +178,8 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     run.end(Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())
     low, high = summary["test_accuracy_interval_95"]
     display.say(
-        f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) on {summary['test_images']} images, "
+        f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) "
+        f"on {summary['test_images']} images, "
         f"training accuracy {summary['train_accuracy']:.2%}, {summary['images_per_second']:.0f} images/s, "
         f"peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. Results: {where}"
     )

@@ -22,7 +22,8 @@ def mix(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
     x = x * np.uint32(MULTIPLIERS[0])
     x = x ^ (x >> np.uint32(SHIFTS[1]))
     x = x * np.uint32(MULTIPLIERS[1])
-    return x ^ (x >> np.uint32(SHIFTS[2]))
+    mixed: NDArray[np.uint32] = x ^ (x >> np.uint32(SHIFTS[2]))
+    return mixed
 
 
 def column_keys(features: int) -> NDArray[np.uint32]:

@@ -110,7 +110,8 @@ def no_gpu(engine: str, found: str) -> JobError:
     return JobError(
         Exit.CONFIGURATION,
         f"--device cuda: {engine} sees no usable GPU ({found}). Expected an NVIDIA driver and at least one visible device: check "
-        "`nvidia-smi`, `docker run --gpus all`, the Job's `nvidia.com/gpu` request and NVIDIA_VISIBLE_DEVICES; `--device cpu` trains without.",
+        "`nvidia-smi`, `docker run --gpus all`, the Job's `nvidia.com/gpu` request and NVIDIA_VISIBLE_DEVICES; "
+        "`--device cpu` trains without.",
     )
 
 

@@ -51,7 +51,7 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None
                 if shapes is not None and array.shape != tuple(shapes[name]):
                     raise JobError(
                         Exit.DATA,
-                        f"{path}: tensor {name} has shape {array.shape}, expected {tuple(shapes[name])}. Is it of another width or image size?",
+                        f"{path}: tensor {name} has shape {array.shape}, expected {tuple(shapes[name])}. Is it of another width?",
                     )
                 yield name, array
     except (SafetensorError, OSError) as error:

@@ -1,7 +1,7 @@
 """One run in a store: attempts, checkpoints, final results and the summary that commits them.
 
-Names carry the attempt, payload goes first and the manifest last, and nothing that a reader trusts is ever overwritten; so a late writer can
-add, but never alter.  docs/design.md, "Two processes on one run".
+Names carry the attempt, payload goes first and the manifest last, and nothing that a reader trusts is ever overwritten; so a late
+writer can add, but never alter.  docs/design.md, "Two processes on one run".
 """
 
 import json
@@ -85,7 +85,7 @@ class Run:
         self.store.put(self.key("attempts", self.attempt, "end.json"), encoded({"exit_code": code, "reason": reason, **facts}))
 
     def newest_checkpoint(self, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-        """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped with a line that says why."""
+        """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped, with a line."""
         for name in self.checkpoint_names():
             try:
                 return self.fetch_checkpoint(name, folder)

@@ -1,0 +1,255 @@
+"""`python -m tests.engines.probe ENGINE WHAT OUT.safetensors`: compute with one framework, in a process of its own.
+
+Each `WHAT` is a function below, which returns named arrays.  The tests compare the files of two engines.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from job import engines
+from job.core.initial import initial_weights
+from job.core.recipe import Recipe
+from job.core.sampling import plan, row_keys
+from job.core.schedule import learning_rate
+
+Arrays = dict[str, np.ndarray]
+
+SMALL = Recipe(batch_size=8, image_size=64, width=1 / 16, precision="fp64", initial_weights="torch")
+STEPS = 5
+RECIPES = {
+    "default": SMALL,
+    "torch-adam": SMALL.with_values({"optimizer": "adam", "learning_rate": 1e-3, "normalization": "half", "schedule": "constant"}),
+    "keras-adam": SMALL.with_values(
+        {
+            "optimizer": "adam-keras",
+            "learning_rate": 1e-3,
+            "epsilon": 1e-7,
+            "conv1_padding": "same",
+            "dropout_position": "after",
+            "normalization": "per-image",
+            "clip_norm": 0,
+            "weight_decay": 0,
+        }
+    ),
+    "plain-momentum": SMALL.with_values({"nesterov": False, "dropout": 0, "label_smoothing": 0, "normalization": "imagenet"}),
+}
+FORMS = {
+    "sgd": SMALL.with_values({"learning_rate": 0.05, "clip_norm": 0}),
+    "sgd-plain": SMALL.with_values({"learning_rate": 0.05, "clip_norm": 0, "nesterov": False}),
+    "sgd-clipped": SMALL.with_values({"learning_rate": 0.05, "clip_norm": 1}),
+    "adam": SMALL.with_values({"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 0}),
+}
+KERAS_FORM = SMALL.with_values({"optimizer": "adam-keras", "epsilon": 1e-7, "learning_rate": 0.01, "clip_norm": 0, "weight_decay": 0})
+
+
+def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.Generator(np.random.PCG64(11))
+    images = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    images[0] = 200  # a flat image has no deviation
+    return images, (np.arange(count) % 10).astype(np.uint8)
+
+
+def gradients(step: int) -> Arrays:
+    generator = np.random.Generator(np.random.PCG64(100 + step))
+    return {name: generator.normal(size=shape) for name, shape in SMALL.architecture().parameter_shapes.items()}
+
+
+def engine_for(name: str, recipe: Recipe, *, factors: dict[str, float] | None = None) -> Any:
+    engine = engines.load(name)(device="cpu", threads=1)
+    architecture = recipe.architecture()
+    engine.prepare(recipe, architecture, factors or {})
+    for split in ("train", "test"):
+        engine.place(split, *pictures(32))
+    engine.load(((n, a.astype(np.float64)) for n, a in initial_weights(recipe, architecture, 3)), ())
+    return engine
+
+
+def plan_of(recipe: Recipe, step: int) -> Any:
+    return plan(recipe, recipe.architecture(), 3, np.arange(8 * STEPS) % 32, epoch=0, step=step)
+
+
+def logits(name: str) -> Arrays:
+    """Unrounded logits of both sizes in both precisions; torch's process adds torchvision's."""
+    found = {}
+    for size in (224, 96):
+        for precision in ("fp64", "fp32"):
+            recipe = Recipe(batch_size=3, image_size=size, precision=precision, initial_weights="torch")
+            engine = engine_for(name, recipe)
+            if name == "torch":
+                import torch
+
+                with torch.inference_mode():
+                    found[f"{size}/{precision}"] = engine.forward(engine._gather("test", np.arange(3))[0], None).numpy()
+                if precision == "fp64":
+                    found[f"{size}/torchvision"] = torchvision_logits(engine, size)
+            else:
+                import tensorflow as tf
+
+                found[f"{size}/{precision}"] = engine._evaluate("test", tf.constant(np.arange(3))).numpy()
+            del engine
+    return found
+
+
+def torchvision_logits(engine: Any, size: int) -> np.ndarray:
+    import torch
+    import torchvision
+
+    network = torchvision.models.alexnet(num_classes=10).double().eval()
+    network.load_state_dict(dict(engine.parameters))
+    mean, deviation = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in engines.NORMALIZATION["cifar10"])
+    x = torch.from_numpy(pictures(3)[0]).permute(0, 3, 1, 2).double() / 255
+    x = torch.nn.functional.interpolate((x - mean) / deviation, size=(size, size), mode="bilinear", align_corners=False)
+    with torch.inference_mode():
+        return network(x).numpy()
+
+
+MASKS = [(rate, features, batch) for rate in (0.0, 0.1, 0.5, 0.9) for features, batch in ((576, 7), (4096, 16))]
+
+
+def functions(name: str) -> Arrays:
+    """Masks, crops, resizing and standardisation, each by the engine's own function, and the framework's where it has one."""
+    from job.core.dropout import column_keys
+    from job.core.sampling import resize_matrix, selections
+
+    images = pictures(32)[0].transpose(0, 3, 1, 2).astype(np.float32)
+    chosen = plan(SMALL.with_values({"batch_size": 32}), SMALL.architecture(), 5, np.arange(32), epoch=0, step=0)
+    found: Arrays = {}
+    if name == "torch":
+        import torch
+        from torch.nn.functional import interpolate
+
+        from job.engines import torch_engine as module
+
+        put = lambda array: torch.from_numpy(np.ascontiguousarray(array))  # noqa: E731
+        number = lambda array: put(array.view(np.int32))  # noqa: E731
+        for size in (64, 224):
+            theirs = interpolate(put(images), size=(size, size), mode="bilinear", align_corners=False)
+            found[f"resize/{size}/theirs"] = theirs.numpy()
+    else:
+        import tensorflow as tf
+
+        from job.engines import tensorflow_engine as module
+
+        put = number = tf.constant
+        for size in (64, 224):
+            found[f"resize/{size}/theirs"] = tf.image.resize(images.transpose(0, 2, 3, 1), (size, size)).numpy().transpose(0, 3, 1, 2)
+        theirs = tf.image.per_image_standardization(images.transpose(0, 2, 3, 1)).numpy()
+        found["per-image/theirs"] = theirs.transpose(0, 3, 1, 2)
+    for index, (rate, features, batch) in enumerate(MASKS):
+        mask = module.keep_mask(number(row_keys(3, index, 0, batch)), number(column_keys(features)), rate)
+        found[f"mask/{index}"] = mask.numpy()
+    found["crop"] = module.crop_and_flip(put(images), put(chosen.rows), put(chosen.columns), put(selections())).numpy()
+    for size in (64, 224):
+        matrix = resize_matrix(32, size).astype(np.float32)
+        found[f"resize/{size}/ours"] = (put(matrix) @ put(images) @ put(matrix.T)).numpy()
+    found["per-image/ours"] = module.normalize(put(images), "per-image").numpy()
+    return found
+
+
+def steps(name: str) -> Arrays:
+    """Five steps of each recipe in float64."""
+    found: Arrays = {}
+    for label, recipe in RECIPES.items():
+        engine = engine_for(name, recipe, factors={"features.0.weight": 0.1})
+        for step in range(STEPS):
+            engine.step(plan_of(recipe, step), rate=learning_rate(recipe, step, 20), number=step + 1)
+        losses, hits = engine.read()
+        found |= {f"{label}/losses": losses, f"{label}/hits": hits}
+        found |= {f"{label}/weights/{n}": np.array(a) for n, a in engine.weights()}
+        found |= {f"{label}/slots/{n}": np.array(a) for n, a in engine.slots()}
+        found[f"{label}/logits"] = engine.logits("test", np.arange(8))
+    return found
+
+
+def optimizers(name: str) -> Arrays:
+    """The engine's update and the framework's own optimiser, fed the same gradients."""
+    return _torch_optimizers() if name == "torch" else _keras_optimizer()
+
+
+def _torch_optimizers() -> Arrays:
+    import torch
+
+    found: Arrays = {}
+    for label, recipe in FORMS.items():
+        engine = engine_for("torch", recipe)
+        copies = {n: p.detach().clone().contiguous().requires_grad_() for n, p in engine.parameters.items()}
+        groups = [
+            {"params": [p for n, p in copies.items() if n.endswith(".weight")], "weight_decay": recipe.weight_decay},
+            {"params": [p for n, p in copies.items() if n.endswith(".bias")], "weight_decay": 0.0},
+        ]
+        if recipe.optimizer == "sgd":
+            theirs = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        else:
+            theirs = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon)
+        for step in range(STEPS):
+            given = {n: torch.from_numpy(a) for n, a in gradients(step).items()}
+            zero = torch.zeros((), dtype=torch.float64)
+            engine.gradients = lambda *_, given=given, zero=zero: (zero, zero, [g.clone() for g in given.values()])
+            engine.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
+            for name, parameter in copies.items():
+                parameter.grad = given[name].clone()
+            if recipe.clip_norm:
+                torch.nn.utils.clip_grad_norm_(list(copies.values()), recipe.clip_norm)
+            theirs.step()
+        found |= {f"ours/{label}/{n}": np.array(a) for n, a in engine.weights()}
+        found |= {f"theirs/{label}/{n}": p.detach().numpy() for n, p in copies.items()}
+    return found
+
+
+def _keras_optimizer() -> Arrays:
+    import keras
+    import tensorflow as tf
+
+    from job.engines.tensorflow_engine import from_canonical, to_canonical
+
+    recipe = KERAS_FORM
+    engine = engine_for("tensorflow", recipe)
+    keras.backend.set_floatx("float64")
+    copies = [keras.Variable(v.numpy(), dtype="float64") for v in engine.parameters.values()]
+    theirs = keras.optimizers.Adam(recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.epsilon)
+    theirs.build(copies)
+    engine._step = engine.train_step  # eagerly, so that each step gets its own gradients
+    for step in range(STEPS):
+        given = [tf.constant(from_canonical(a)) for a in gradients(step).values()]
+        zero = tf.zeros((), tf.float64)
+        engine.gradients = lambda *_, given=given, zero=zero: (zero, zero, given)
+        engine.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
+        theirs.apply(given, copies)
+    found = {f"ours/adam-keras/{n}": np.array(a) for n, a in engine.weights()}
+    names = engine.parameters
+    return found | {f"theirs/adam-keras/{n}": to_canonical(v.numpy()) for n, v in zip(names, copies, strict=True)}
+
+
+def saved(name: str) -> Arrays:
+    """The Keras model's output before it is saved and after, and the engine's logits."""
+    import tempfile
+
+    import keras
+    import tensorflow as tf
+
+    from job.engines.tensorflow_engine import normalize
+
+    found: Arrays = {}
+    for size in (64, 224):
+        engine = engine_for(name, SMALL.with_values({"precision": "fp32", "image_size": size}))
+        x = normalize(tf.cast(engine.data["test"][0][:8], tf.float32), "cifar10")
+        x = tf.transpose(tf.matmul(tf.matmul(engine.resize, x), engine.resize, transpose_b=True), (0, 2, 3, 1))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "alexnet.keras"
+            engine.model.save(path)
+            loaded = keras.saving.load_model(path)
+        found[f"{size}/before"] = engine.model(x, training=False).numpy()
+        found[f"{size}/after"] = loaded(x, training=False).numpy()
+        found[f"{size}/engine"] = engine.logits("test", np.arange(8))
+    return found
+
+
+if __name__ == "__main__":
+    engine_name, what, out = sys.argv[1:]
+    result = {"logits": logits, "functions": functions, "steps": steps, "optimizers": optimizers, "saved": saved}[what](engine_name)
+    assert not {"torch", "tensorflow"} <= set(sys.modules), "both frameworks in one process"
+    save_file({name: np.ascontiguousarray(array) for name, array in result.items()}, out)

@@ -1,0 +1,106 @@
+"""Recipes: files, values and the schedule."""
+
+from importlib import resources
+
+import pytest
+
+from job.core.recipe import Recipe, differences, from_toml, to_toml
+from job.core.schedule import learning_rate
+
+FILES = sorted((path for path in (resources.files("job") / "recipes").iterdir() if path.name.endswith(".toml")), key=lambda path: path.name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_recipe_files_load_and_survive_a_round_trip(path):
+    recipe = from_toml(path.read_text(), path.name)
+    assert f"{recipe.name}.toml" == path.name
+    assert from_toml(to_toml(recipe), "copy") == recipe
+    recipe.architecture()
+
+
+def test_the_default_file_is_the_default():
+    default = next(path for path in FILES if path.name == "default.toml")
+    assert from_toml(default.read_text(), "default") == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", "ten"),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("batch_size", -1),
+        ("image_size", 62),
+        ("image_size", 1025),
+        ("width", 0),
+        ("validation", -1),
+        ("precision", "fp16"),
+        ("normalization", "none"),
+        ("dropout", 1),
+        ("dropout_position", "inside"),
+        ("optimizer", "rmsprop"),
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "inf"),
+        ("momentum", 1.0),
+        ("beta2", -0.1),
+        ("epsilon", 0),
+        ("weight_decay", -1e-4),
+        ("clip_norm", -1),
+        ("label_smoothing", 1),
+        ("warmup", 1.01),
+        ("flip", "maybe"),
+        ("flip", 1),
+        ("name", ""),
+        ("name", 3),
+        ("name", "two\nlines"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(field, value):
+    with pytest.raises(ValueError, match="must be") as caught:
+        Recipe().with_values({field: value})
+    message = str(caught.value)
+    assert message.startswith(f"{field} must be")
+    assert f"Received: {field} = " in message
+    assert str(value).split("\n")[0] in message
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"), [("epochs", "3", 3), ("learning_rate", "1e-3", 1e-3), ("flip", "No", False), ("width", 1, 1.0)]
+)
+def test_values_from_a_command_line_get_the_type_of_their_field(field, text, value):
+    found = getattr(Recipe().with_values({field: text}), field)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_one():
+    with pytest.raises(ValueError, match="Did you mean learning_rate?"):
+        Recipe().with_values({"learning_rte": 1})
+
+
+@pytest.mark.parametrize("text", ["epochs = ", "epochs = 0", "speed = 3"])
+def test_a_bad_file_is_refused_by_name(text):
+    with pytest.raises(ValueError, match=r"^recipe mine\.toml: "):
+        from_toml(text, "mine.toml")
+
+
+def test_differences_name_both_values():
+    assert differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b: 3 stored, 2 asked for", "c: 4 stored, None asked for"]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_schedule_begins_with_a_warmup_and_ends_near_zero(schedule):
+    recipe = Recipe(schedule=schedule, warmup=0.1, learning_rate=0.5)
+    rates = [learning_rate(recipe, step, 1000) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.5 / 100)
+    assert rates[99] == rates[100] == max(rates) == 0.5
+    assert min(rates) > 0
+    assert rates[-1] == pytest.approx({"linear": 0.5 / 900, "cosine": 0.5 * (3.1416 / 1800) ** 2, "constant": 0.5}[schedule], rel=1e-3)
+    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+
+
+def test_without_warmup_the_first_rate_is_the_peak():
+    for total in (1, 7):
+        assert learning_rate(Recipe(warmup=0), 0, total) == Recipe().learning_rate
