@@ -102,6 +102,8 @@ def train(**values: Any) -> int:
     if values["dry_run"]:
         click.echo(to_toml(recipe), nl=False)
         return Exit.DONE
+    if values["run_id"] is None and "ALEXNET_RUN_ID" in os.environ:
+        values["run_id"] = ""  # set but empty, which click takes for not set
     _check(recipe, values)
     stop, display = StopSignal(), Display()  # before a framework is imported
     try:
@@ -136,7 +138,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     from job.io.store import open_store
     from job.training import Options, Stopped, Training, peak_memory
 
-    run = Run(open_store(values["output"]), values["run_id"] or _new_id(recipe, values["engine"]))
+    run = Run(open_store(values["output"]), _new_id(recipe, values["engine"]) if values["run_id"] is None else values["run_id"])
     where = f"{run.store.url.rstrip('/')}/{run.id}"
     if (summary := run.summary()) is not None:
         display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {where}")

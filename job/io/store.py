@@ -55,7 +55,8 @@ class Store(ABC):
     """Objects under keys such as `run/checkpoints/state.json`, relative to where the store was opened.
 
     Keys are names joined by "/".  ValueError for a key that is empty or absolute, or holds "..", a backslash, a control character or
-    a name that begins with `.tmp-`: the programmer's mistake.  A key must not be another one's folder: `a` and `a/b` do not go together everywhere.
+    a name that begins with `.tmp-`: the programmer's mistake.  A key must not be another
+    one's folder: `a` and `a/b` do not go together everywhere.
     Every method may raise StoreError.  Safe to use from several threads.
     """
 

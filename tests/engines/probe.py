@@ -43,7 +43,9 @@ FORMS = {
     "sgd-clipped": SMALL.with_values({"learning_rate": 0.05, "clip_norm": 1}),
     "adam": SMALL.with_values({"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 0}),
 }
-KERAS_FORM = SMALL.with_values({"optimizer": "adam-keras", "epsilon": 1e-7, "learning_rate": 0.01, "clip_norm": 0, "weight_decay": 0})
+EXACT_IN_FLOAT32 = {"learning_rate": 2**-7, "beta1": 0.875, "beta2": 1 - 2**-10, "epsilon": 2**-23}
+"""Keras rounds Adam's numbers to float32, whatever the type of the weights."""
+KERAS_FORM = SMALL.with_values({"optimizer": "adam-keras", "clip_norm": 0, "weight_decay": 0, **EXACT_IN_FLOAT32})
 
 
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +79,7 @@ def logits(name: str) -> Arrays:
     found = {}
     for size in (224, 96):
         for precision in ("fp64", "fp32"):
-            recipe = Recipe(batch_size=3, image_size=size, precision=precision, initial_weights="torch")
+            recipe = Recipe(batch_size=3, image_size=size, precision=precision)
             engine = engine_for(name, recipe)
             if name == "torch":
                 import torch

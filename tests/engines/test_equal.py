@@ -32,9 +32,7 @@ def probed(tmp_path_factory):
     def probe(what, *names):
         files = {name: folder / f"{name}-{what}.safetensors" for name in names}
         running = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.engines.probe", name, what, file], cwd=ROOT, stderr=subprocess.PIPE, text=True
-            )
+            subprocess.Popen([sys.executable, "-m", "tests.engines.probe", name, what, file], cwd=ROOT, stderr=subprocess.PIPE, text=True)
             for name, file in files.items()
         ]
         for process in running:
@@ -57,7 +55,7 @@ def difference(one, other):
 def test_logits_are_those_of_torchvision(probed, engine, size, precision, limit):
     answers = probed("logits", *engines.ENGINES)
     expected = answers[0][f"{size}/torchvision"]
-    assert expected.std(0).min() > 1e-3  # the images are told apart
+    assert expected.std(0).max() > 0.1 * np.abs(expected).max()  # the images are told apart
     assert difference(answers[engine][f"{size}/{precision}"], expected) <= limit
 
 

@@ -1,5 +1,7 @@
 """The table of layers."""
 
+from itertools import pairwise
+
 import pytest
 
 from job.core.architecture import MIN_IMAGE_SIZE, alexnet, same_padding
@@ -23,7 +25,7 @@ def test_shapes_of_the_full_network():
 @pytest.mark.parametrize("padding", ["torchvision", "same"])
 def test_every_layer_is_fed_by_the_last(image_size, padding):
     layers = alexnet(image_size=image_size, width=1 / 16, conv1_padding=padding).layers
-    for layer, following in zip(layers, layers[1:], strict=False):
+    for layer, following in pairwise(layers):
         assert layer.out_shape == following.in_shape
         assert min(layer.out_shape) >= 1
 

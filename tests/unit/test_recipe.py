@@ -1,6 +1,7 @@
 """Recipes: files, values and the schedule."""
 
 from importlib import resources
+from itertools import pairwise
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_values_from_a_command_line_get_the_type_of_their_field(field, text, val
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_one():
-    with pytest.raises(ValueError, match="Did you mean learning_rate?"):
+    with pytest.raises(ValueError, match=r"Did you mean learning_rate\?"):
         Recipe().with_values({"learning_rte": 1})
 
 
@@ -98,7 +99,7 @@ def test_schedule_begins_with_a_warmup_and_ends_near_zero(schedule):
     assert rates[99] == rates[100] == max(rates) == 0.5
     assert min(rates) > 0
     assert rates[-1] == pytest.approx({"linear": 0.5 / 900, "cosine": 0.5 * (3.1416 / 1800) ** 2, "constant": 0.5}[schedule], rel=1e-3)
-    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[100:]))
 
 
 def test_without_warmup_the_first_rate_is_the_peak():

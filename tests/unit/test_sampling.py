@@ -67,12 +67,12 @@ def test_the_streams_are_what_they_were():
 def test_plan_depends_on_its_arguments_only():
     order = permutation(1, 2, 100)
     first = plan(RECIPE, ARCHITECTURE, 1, order, epoch=2, step=3)
-    state = np.random.get_state()  # noqa: NPY002
+    state = np.random.get_state()
     plan(RECIPE, ARCHITECTURE, 1, order, epoch=2, step=4)
     second = plan(RECIPE, ARCHITECTURE, 1, order, epoch=2, step=3)
     for one, other in zip(parts(first), parts(second), strict=True):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(np.random.get_state()[1], state[1])  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], state[1])
     np.testing.assert_array_equal(first.indices, order[48:64])
 
 

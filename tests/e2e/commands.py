@@ -1,0 +1,46 @@
+"""Start the real command in a process of its own."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TINY = ("--data", "digits", "--recipe", "digits", "--width", "0.0625", "--epochs", "2", "--threads", "1", "--log-steps", "10")
+
+
+def arguments(*words: str) -> list[str]:
+    return [sys.executable, "-m", "job", *words]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ALEXNET_", "AWS_"))}
+    return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+
+
+def alexnet(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments(*words), capture_output=True, text=True, check=False, timeout=300, env=environment(**variables))
+
+
+def train(engine: str, output: Path | str, run: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return alexnet("train", "--engine", engine, "--output", str(output), "--run-id", run, *TINY, *words, **variables)
+
+
+def summary(output: Path, run: str) -> dict[str, Any]:
+    return json.loads((output / run / "summary.json").read_text())
+
+
+def model(output: Path, run: str) -> Path:
+    return output / run / summary(output, run)["model"]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def losses(output: Path, run: str) -> list[tuple[int, float]]:
+    """(step, last loss) of every logged interval."""
+    lines = (output / run / "final" / summary(output, run)["attempt"] / "metrics.jsonl").read_text().splitlines()
+    return [(line["step"], line["last_loss"]) for line in map(json.loads, lines) if line["kind"] == "interval"]
