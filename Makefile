@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help venv demo test test-slow lint s3 clean
+.PHONY: help venv demo test lint s3 clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,6 @@ lint: $(STAMP) ## ruff and mypy
 
 test: lint ## everything but the long tests
 	$(PY) -m pytest -m 'not slow'
-
-test-slow: $(STAMP) ## the long tests
-	$(PY) -m pytest -m slow
 
 s3: $(STAMP) ## an S3 server on loopback for experiments; prints the variables to export
 	$(PY) -m tests.servers
