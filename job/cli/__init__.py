@@ -1,24 +1,34 @@
 """The command `alexnet`: click options → calls, exceptions → messages and exit codes.  No framework is imported to start it."""
 
+import importlib
+import importlib.util
 import sys
 import traceback
 
 import click
 
 from job import __version__
-from job.cli.describe import describe
-from job.cli.train import train
 from job.core.exits import Exit, JobError
 
+COMMANDS = ("train", "runs", "compare", "report", "evaluate", "predict", "pull", "sync", "data", "describe", "trace", "parity", "doctor")
+"""each a function of its own name in `job.cli.NAME`, imported when it is asked for"""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if importlib.util.find_spec(f"job.cli.{name}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = getattr(importlib.import_module(f"job.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def cli() -> None:
     """Train AlexNet on CIFAR-10 in PyTorch and in TensorFlow/Keras, and keep everything a comparison needs."""
-
-
-cli.add_command(train)
-cli.add_command(describe)
 
 
 def main() -> None:

@@ -61,3 +61,7 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

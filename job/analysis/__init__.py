@@ -1,0 +1,1 @@
+"""What can be said about runs that are there: comparison, parity of traces, diagnosis, reports.  Reads, and never trains."""
