@@ -1,15 +1,15 @@
 """The story of a run: open, claim, resume, train epoch by epoch, store, finish.
 
-Neutral in the framework: an engine does the arithmetic (`job.engines.Engine`), a store keeps the results (`job.io.run.Run`).
+Neutral in the framework: an engine does the arithmetic (`job.engines.Engine`), a run in a store keeps the results (`job.io.run.Run`),
+and a spool brings them there beside the training (`job.io.spool.Spool`).
 """
 
 import json
 import math
+import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +23,22 @@ from job.core.recipe import Recipe, differences
 from job.core.sampling import permutation, plan, steps_per_epoch, validation_split
 from job.core.schedule import learning_rate
 from job.engines import Engine, evaluate
+from job.finishing import finish
 from job.io.checkpoint import read_tensors, write_tensors
 from job.io.dataset import Dataset
 from job.io.run import Checkpoint, Run, encoded
+from job.io.spool import Spool
+from job.io.store import StoreError, local_errors
+from job.io.watch import Watch
+from job.progress import Options, Progress, jsonl
+from job.stopping import Stopped, StopSignal
 
 CHANCE_EPOCHS = 2
 """after this many epochs at the loss of a guess, the run is reported as not learning"""
 
 
-class Stopped(Exception):  # noqa: N818  an answer rather than an error
-    """A signal asked the run to stop."""
-
-
-@dataclass
-class Progress:
-    """Everything that a checkpoint holds beside tensors: where the run stands, and what it has seen."""
-
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    """of the logging interval in progress"""
-    hits: list[int] = field(default_factory=list)
-    epoch_loss: float = 0.0
-    """sum over the steps of the epoch in progress"""
-    epoch_hits: int = 0
-    best: str | None = None
-    """checkpoint that is best on the validation set"""
-    best_accuracy: float = -1.0
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    """of metrics.jsonl"""
-
-    @property
-    def epochs(self) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line["kind"] == "epoch"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is not part of the recipe, since it does not change the numbers."""
-
-    seed: int = 0
-    threads: int = 1
-    """of the CPU; they change the order of sums, so a run keeps those that it began with"""
-    log_steps: int = 50
-    checkpoint_steps: int = 0
-    """0: at the end of each epoch only"""
-    image: str = ""
-
-
 class Training:
-    """One attempt on one run.  `stop()` tells whether a signal came, `say` prints a line, `show` moves a progress bar."""
+    """One attempt on one run.  `say` prints a line, `show(step, total, loss, images/s)` moves a progress bar."""
 
     def __init__(
         self,
@@ -82,7 +49,7 @@ class Training:
         run: Run,
         options: Options,
         init_from: Path | None,
-        stop: Callable[[], bool],
+        stop: StopSignal,
         say: Callable[[str], None],
         show: Callable[[int, int, float, float], None],
     ) -> None:
@@ -104,30 +71,43 @@ class Training:
         self.total = self.per_epoch * self.recipe.epochs
         self.progress = Progress()
         self.found_step = 0
-        self.stored_step = -1
-        self.work = Path(tempfile.mkdtemp(prefix="alexnet-"))
+        self.snapshot_step = -1
+        self.snapshot_seconds: float | None = None
+        self.told_time = False
+        self.newest = ""
+        """name of the newest checkpoint, found or made"""
+        self.summary: dict[str, Any] | None = None
+        self.record: dict[str, Any] = {
+            "format": 1,
+            "threads": options.threads,
+            "recipe": self.recipe.as_dict(),
+            "seed": options.seed,
+            "data": self._data_facts(),
+        }
 
     def __call__(self) -> dict[str, Any]:
         """Train to the end; returns the summary.  Raises Stopped after storing a checkpoint, JobError for all else."""
+        self.open()
+        self.spool = Spool(self.run, self.options.spool, limit=self.options.spool_limit, say=self.say)
+        self.watch = Watch(self.run, self.status)
+        self.work = self.spool.folder / ".tmp-work"
         try:
-            self.open()
             self.resume()
+            self.stop.gently()
             while self.progress.step < self.total or len(self.progress.epochs) < self.recipe.epochs:
                 self.train_epoch()
                 self.finish_epoch()
-            return self.finish()
+            self.summary = finish(self)
+            return self.summary
+        except StoreError as error:
+            raise self.kept(error) from error
         finally:
-            shutil.rmtree(self.work, ignore_errors=True)
+            self.watch.close()
+            self.spool.close()
 
     def open(self) -> None:
         """Compare with what is stored under this id, claim it, and put network and images on the device."""
-        record: dict[str, Any] = {
-            "format": 1,
-            "threads": self.options.threads,
-            "recipe": self.recipe.as_dict(),
-            "seed": self.options.seed,
-            "data": self._data_facts(),
-        }
+        record = self.record
         if not self.run.store.put_if_absent(self.run.key("run.json"), encoded(record)):
             stored = self.run.read("run.json")
             different = differences(
@@ -140,7 +120,14 @@ class Training:
                     f"run {self.run.id} is already there with another configuration ({'; '.join(different)}). "
                     "Give the stored values to continue it, or another --run-id to begin a new run.",
                 )
-        self.run.claim({**self.engine.environment(), "started": self.run.store.now(), "image": self.options.image})
+            self.record = stored
+        self.claim = {
+            **self.engine.environment(),
+            "host": os.uname().nodename,
+            "started": self.run.store.now(),
+            "image": self.options.image,
+        }
+        self.run.claim(self.claim)
         reused = self.recipe.pretrained_rate if self.recipe.pretrained else 1.0
         head = self.architecture.head.name + "."
         self.engine.prepare(
@@ -160,7 +147,7 @@ class Training:
         self._load(checkpoint, slots=True)
         lines = (checkpoint.folder / "metrics.jsonl").read_text().splitlines()
         self.progress = Progress(**checkpoint.state["progress"], lines=[json.loads(line) for line in lines])
-        self.found_step = self.progress.step
+        self.found_step, self.newest = self.progress.step, checkpoint.name
         shutil.rmtree(checkpoint.folder)
         origin = checkpoint.state["engine"]
         note = "" if origin == self.engine.name else f", written by {origin}"
@@ -191,6 +178,25 @@ class Training:
                 self.save_and_leave()
             if due:
                 self.checkpoint()
+            self.check()
+
+    def check(self) -> None:
+        """Raises what came up beside the training: a newer attempt, a store that refuses."""
+        self.watch.check()
+        self.spool.check()
+        if self.spool.upload_seconds is not None and not self.told_time:
+            self.tell_time()
+
+    def tell_time(self) -> None:
+        """How long the first checkpoint took, and whether SIGTERM leaves time enough for one."""
+        self.told_time = True
+        written, stored = self.snapshot_seconds or 0.0, self.spool.upload_seconds or 0.0
+        self.say(f"first checkpoint: {self.checkpoint_bytes / 1e6:.0f} MB, {written:.1f} s to write, {stored:.1f} s to store")
+        if written + stored > self.stop.grace:
+            self.say(
+                f"that is longer than the grace period of {self.stop.grace:.0f} s: after SIGTERM the run falls back to its last periodic "
+                "checkpoint. Raise terminationGracePeriodSeconds and --grace, or use a faster store."
+            )
 
     def read_losses(self) -> None:
         """Fetch what the device has counted since the last read.  Raises JobError (76) where a loss is not finite."""
@@ -234,7 +240,7 @@ class Training:
         """Evaluate, log, checkpoint, and say if nothing is being learnt."""
         progress = self.progress
         epoch = len(progress.epochs)
-        logits = self._evaluate("test", np.arange(len(self.data.test)))
+        logits = self.evaluate("test", np.arange(len(self.data.test)))
         labels = self.data.test.labels
         images = self.per_epoch * self.recipe.batch_size
         speeds = [line["images_per_second"] for line in progress.lines if line["kind"] == "interval" and line["epoch"] == epoch + 1]
@@ -250,7 +256,7 @@ class Training:
             "images_per_second": float(np.median(speeds)) if speeds else None,
         }
         if len(self.held_out):
-            held_out = self._evaluate("train", self.held_out)
+            held_out = self.evaluate("train", self.held_out)
             line["validation_loss"] = metrics.cross_entropy(held_out, self.data.train.labels[self.held_out])
             line["validation_accuracy"] = metrics.accuracy(held_out, self.data.train.labels[self.held_out])
         progress.lines.append(line)
@@ -269,89 +275,123 @@ class Training:
         self.checkpoint(accuracy=line.get("validation_accuracy"))
 
     def checkpoint(self, accuracy: float | None = None) -> None:
-        """Write all state to local files, then into the store."""
-        progress = self.progress
+        """Hand a checkpoint over to the spool, which may have to make room first."""
+        self.check()
+        self.spool.wait_for_room(self.checkpoint_bytes, self.stop)
+        self.snapshot(accuracy)
+        if self.stop():
+            self.save_and_leave()
+
+    def snapshot(self, accuracy: float | None = None) -> None:
+        """Write all state to files of the spool, tensor by tensor."""
+        progress, begun = self.progress, time.monotonic()
         name = f"step-{progress.step:08d}-{self.run.attempt}"
-        if accuracy is not None and accuracy > progress.best_accuracy:
-            progress.best, progress.best_accuracy = name, accuracy
-        folder = self.work / name
-        folder.mkdir()
+        folder = self.spool.path("checkpoints", name, "state.json").parent
+        best = accuracy is not None and accuracy > progress.best_accuracy
+        if best:
+            progress.best, progress.best_accuracy = name, accuracy or 0.0
         shapes = self.architecture.parameter_shapes
         dtype = "float64" if self.recipe.precision == "fp64" else "float32"
-        write_tensors(folder / "model.safetensors", shapes, dtype, self.engine.weights())
         slots = {f"{slot}/{n}": shape for slot in self.recipe.slots for n, shape in shapes.items()}
-        write_tensors(folder / "optimizer.safetensors", slots, dtype, self.engine.slots())
-        state = {k: v for k, v in vars(progress).items() if k != "lines"}
-        (folder / "state.json").write_bytes(encoded({"progress": state, "engine": self.engine.name}))
-        (folder / "metrics.jsonl").write_text(jsonl(progress.lines))
-        self.run.publish_checkpoint(progress.step, folder)
-        self.stored_step = progress.step
-        self.run.prune(progress.best)
+        try:
+            with local_errors(folder):
+                write_tensors(folder / "model.safetensors", shapes, dtype, self.engine.weights())
+                write_tensors(folder / "optimizer.safetensors", slots, dtype, self.engine.slots())
+                (folder / "state.json").write_bytes(encoded({"progress": progress.state, "engine": self.engine.name}))
+                (folder / "metrics.jsonl").write_text(jsonl(progress.lines))
+                if best:  # kept here as well, as the store may be away when it is wanted
+                    self.work.mkdir(exist_ok=True)
+                    (self.work / "best.safetensors").unlink(missing_ok=True)
+                    os.link(folder / "model.safetensors", self.work / "best.safetensors")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # half a checkpoint is none
+            raise
+        self.snapshot_step, self.newest, self.snapshot_seconds = progress.step, name, time.monotonic() - begun
+        self.spool.add_checkpoint(folder, progress.step, progress.best)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        size = 8 if self.recipe.precision == "fp64" else 4
+        return self.architecture.parameters * size * (1 + len(self.recipe.slots))
 
     def save_and_leave(self) -> None:
-        if self.progress.step > max(self.found_step, self.stored_step):
-            self.checkpoint()
+        """Store this very step where the grace period allows it, after what is on its way; then leave."""
+        if self.progress.step > max(self.found_step, self.snapshot_step) and self.time_for_another():
+            self.spool.drop_waiting_checkpoints(keep=self.progress.best)
+            self.snapshot()
+        self.spool.flush(self.stop.deadline)
         raise Stopped
+
+    def time_for_another(self) -> bool:
+        """Can a checkpoint be written and stored in what is left of the grace period, after the one that is on its way?"""
+        age = self.spool.begun_checkpoint_age()
+        if age is None or self.spool.upload_seconds is None or self.snapshot_seconds is None:
+            return True
+        return max(self.spool.upload_seconds - age, 0) + self.snapshot_seconds + self.spool.upload_seconds < self.stop.left()
+
+    @property
+    def stored_step(self) -> int:
+        """Of the newest checkpoint that this attempt has in the store; -1: none."""
+        spool: Spool | None = vars(self).get("spool")
+        return spool.stored_step if spool else -1
 
     @property
     def has_stored_progress(self) -> bool:
         return self.stored_step > self.found_step
 
-    def finish(self) -> dict[str, Any]:
-        """Predictions, figures, event file, and the summary that commits the run."""
-        from job.io.events import write_events
-        from job.io.plots import draw_all
-
-        progress, test, classes = self.progress, self.data.test, self.data.classes
-        model = next(n for n in self.run.checkpoint_names() if n.startswith(f"step-{progress.step:08d}-"))
-        if progress.best:
-            model = progress.best
-            self._load(self.run.fetch_checkpoint(model, self.work / "best"), slots=False)
-        logits = self._evaluate("test", np.arange(len(test)))
-        final = self.work / "final"
-        final.mkdir()
-        np.savez_compressed(final / "predictions.npz", logits=logits, labels=test.labels, predictions=logits.argmax(1).astype(np.uint8))
-        (final / "metrics.jsonl").write_text(jsonl(progress.lines))
-        write_events(final / "tensorboard", progress.lines)
-        draw_all(
-            final / "plots", lines=progress.lines, labels=test.labels, logits=logits, images=test.images, classes=classes, title=self.run.id
-        )
-        hits = int((logits.argmax(1) == test.labels).sum())
-        low, high = metrics.wilson(hits, len(test))
-        summary = {
-            "format": 1,
+    def status(self) -> dict[str, Any]:
+        """For status.json and end.json."""
+        progress = self.progress
+        newest: dict[str, Any] = next((line for line in reversed(progress.lines) if line["kind"] == "interval"), {})
+        return {
             "run": self.run.id,
-            **self.engine.environment(),
+            "attempt": self.run.attempt,
+            "engine": self.engine.name,
             "recipe": self.recipe.name,
-            "precision": self.recipe.precision,
-            "seed": self.options.seed,
-            "data": self._data_facts(),
-            "epochs": len(progress.epochs),
-            "steps": progress.step,
-            "model": f"checkpoints/{model}/model.safetensors",
-            "train_accuracy": progress.epochs[-1]["train_accuracy"],
-            "test_accuracy": hits / len(test),
-            "test_accuracy_interval_95": [low, high],
-            "test_images": len(test),
-            "test_loss": metrics.cross_entropy(logits, test.labels),
-            "images_per_second": float(np.median([x["images_per_second"] for x in progress.lines if x["kind"] == "interval"])),
-            "peak_host_memory_bytes": peak_memory(),
+            "epoch": len(progress.epochs),
+            "epochs": self.recipe.epochs,
+            "step": progress.step,
+            "steps": self.total,
+            "test_accuracy": progress.epochs[-1]["test_accuracy"] if progress.epochs else None,
+            "images_per_second": newest.get("images_per_second"),
         }
-        if self.recipe.truncated_test:
-            kept = len(test) // self.recipe.batch_size * self.recipe.batch_size
-            summary["truncated_test"] = {
-                "images": kept,
-                "test_accuracy": metrics.accuracy(logits[:kept], test.labels[:kept]) if kept else None,
-            }
-        self.run.commit(final, summary)
-        return summary
 
-    def _evaluate(self, split: Any, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    def kept(self, error: StoreError) -> StoreError:
+        """Nothing is lost: what the store does not take stays in a folder that `alexnet sync` delivers later; the error to end with."""
+        if self.summary is None and not self.stop() and self.progress.step > max(self.found_step, self.snapshot_step):
+            try:
+                self.read_losses()
+                self.snapshot()
+            except JobError:  # the disk is full, say: the first error is the one to tell
+                pass
+        missing = self.spool.missing()
+        if not missing and self.summary is None:
+            return error
+        objects = {"run.json": self.record, f"attempts/{self.run.attempt}/claim.json": self.claim, "summary.json": self.summary}
+        for name, value in objects.items():
+            if value is not None:
+                self.spool.path(*name.split("/")).write_bytes(encoded(value))
+        if self.summary:
+            missing.append(self.run.key("summary.json"))
+        shutil.rmtree(self.work, ignore_errors=True)
+        folder = self.spool.close(keep=True)
+        return StoreError(
+            error.code,
+            f"{error} Not stored: {', '.join(missing)}. These objects are kept in {folder}, as long as that folder lives; "
+            f"`alexnet sync {folder} {self.run.store.url}` delivers them later.",
+        )
+
+    def evaluate(self, split: Any, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
         logits = evaluate(self.engine, split, indices, self.recipe.batch_size, self.stop)
         if logits is None:
             self.save_and_leave()
         assert logits is not None
         return logits
+
+    def load_model(self, path: Path) -> None:
+        """Weights alone, for a last evaluation."""
+        self.engine.load(read_tensors(path, self.architecture.parameter_shapes), ())
 
     def _load(self, checkpoint: Checkpoint, *, slots: bool) -> None:
         shapes = self.architecture.parameter_shapes
@@ -377,17 +417,7 @@ class Training:
         return {
             "name": self.data.name,
             "fingerprint": self.data.fingerprint,
+            "classes": list(self.data.classes),
             "train_images": len(self.data.train),
             "test_images": len(self.data.test),
         }
-
-
-def jsonl(lines: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-
-
-def peak_memory() -> int:
-    """Bytes of host memory that this process had in use at most."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -14,7 +14,11 @@ from job.core.recipe import Recipe, from_toml
 
 OVERRIDES = ("epochs", "batch_size", "image_size", "width", "precision", "validation")
 """recipe keys with a flag of their own; `--set` reaches all"""
-OTHER = ("ENGINE", "DATA", "OUTPUT", "RUN_ID", "SEED", "DEVICE", "RECIPE", "MIRROR", "CACHE", "INIT_FROM", "SUBSET", "THREADS", "IMAGE")
+OTHER = (
+    *("ENGINE", "DATA", "OUTPUT", "RUN_ID", "SEED", "DEVICE", "RECIPE", "MIRROR", "CACHE", "INIT_FROM", "SUBSET", "THREADS", "IMAGE"),
+    *("GRACE", "FLUSH_TIMEOUT", "SPOOL", "SPOOL_LIMIT"),
+)
+"""`ALEXNET_*` variables that are no recipe keys"""
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -16,23 +15,7 @@ from tqdm import tqdm
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe, to_toml
-
-
-class StopSignal:
-    """Remembers the first SIGTERM or Ctrl-C; a second Ctrl-C ends at once."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.number and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.number = number
-
-    def __call__(self) -> bool:
-        return bool(self.number)
+from job.stopping import Stopped, StopSignal
 
 
 class Display:
@@ -95,6 +78,39 @@ class Display:
 )
 @click.option("--log-steps", type=click.IntRange(1), default=50, show_default=True, help="Steps between two lines of the log.")
 @click.option("--checkpoint-steps", type=click.IntRange(0), default=0, help="Also store a checkpoint every so many steps.")
+@click.option(
+    "--grace",
+    envvar="ALEXNET_GRACE",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between SIGTERM and SIGKILL, in which a last checkpoint must be stored.",
+)
+@click.option(
+    "--flush-timeout",
+    envvar="ALEXNET_FLUSH_TIMEOUT",
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the end of a run waits for the store.",
+)
+@click.option(
+    "--spool",
+    envvar="ALEXNET_SPOOL",
+    type=click.Path(path_type=Path),
+    help="Folder in which uploads wait. Default: beside a local --output, else the folder for temporary files.",
+)
+@click.option(
+    "--spool-limit",
+    envvar="ALEXNET_SPOOL_LIMIT",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    metavar="MIB",
+    help="What may wait for upload before training waits.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and end.")
 def train(**values: Any) -> int:
     """Train, evaluate on the whole test set, and leave everything in --output/RUN_ID."""
@@ -105,9 +121,12 @@ def train(**values: Any) -> int:
     if values["run_id"] is None and "ALEXNET_RUN_ID" in os.environ:
         values["run_id"] = ""  # set but empty, which click takes for not set
     _check(recipe, values)
-    stop, display = StopSignal(), Display()  # before a framework is imported
+    stop, display = StopSignal(values["grace"]), Display()  # before a framework is imported
     try:
         return _train(recipe, values, stop, display)
+    except Stopped:  # before there was a training
+        display.say("stopped before any progress: nothing was stored")
+        return Exit.INTERRUPTED if stop.number == signal.SIGINT else Exit.NOT_STORED
     finally:
         display.close()
 
@@ -136,7 +155,8 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     from job.io import dataset
     from job.io.run import Run
     from job.io.store import open_store
-    from job.training import Options, Stopped, Training, peak_memory
+    from job.progress import Options, peak_memory
+    from job.training import Training
 
     run = Run(open_store(values["output"]), _new_id(recipe, values["engine"]) if values["run_id"] is None else values["run_id"])
     where = f"{run.store.url.rstrip('/')}/{run.id}"
@@ -162,6 +182,9 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
             threads=threads,
             log_steps=values["log_steps"],
             checkpoint_steps=values["checkpoint_steps"],
+            flush_timeout=values["flush_timeout"],
+            spool=values["spool"],
+            spool_limit=values["spool_limit"] << 20,
             image=os.environ.get("ALEXNET_IMAGE", ""),
         ),
         init_from=Path(values["init_from"]) if values["init_from"] else None,
@@ -175,9 +198,9 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
         return _stopped(training, stop, display)
     except JobError as error:
         if run.attempt and error.code is not Exit.DONE:
-            _record_end(run, error.code, str(error))
+            _record_end(training, error.code, str(error))
         raise
-    run.end(Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())
+    _record_end(training, Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())
     low, high = summary["test_accuracy_interval_95"]
     display.say(
         f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) "
@@ -196,17 +219,18 @@ def _stopped(training: Any, stop: StopSignal, display: Display) -> int:
         code, reason = Exit.TERMINATED, "stopped by SIGTERM"
     else:
         code, reason = Exit.NOT_STORED, "stopped by SIGTERM before any progress"
-    _record_end(training.run, code, reason)
+    if stop.left() > 0:
+        _record_end(training, code, reason)
     stored = f"a checkpoint of step {training.stored_step} is stored" if training.has_stored_progress else "nothing new was stored"
     display.say(f"{reason}: {stored}. Continue with the same command and --run-id {training.run.id}")
     return code
 
 
-def _record_end(run: Any, code: Exit, reason: str) -> None:
+def _record_end(training: Any, code: Exit, reason: str, **facts: Any) -> None:
     from job.io.store import StoreError
 
     try:
-        run.end(code, reason)
+        training.run.end(code, reason, **training.status(), **facts)
     except StoreError as error:  # the first failure is the one to report
         click.echo(f"alexnet: end.json could not be stored: {error}", err=True)
 

@@ -38,7 +38,7 @@ class FolderStore(Store):
 
     def __init__(self, root: Path, url: str | None = None) -> None:
         self.url = str(root) if url is None else url
-        self._root = root.absolute()
+        self._root = self.root = root.absolute()
 
     @cached_property
     def conditional(self) -> bool:

@@ -7,6 +7,7 @@ writer can add, but never alter.  docs/design.md, "Two processes on one run".
 import json
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from job.io.store import NotFound, Store
 CHECKPOINT = re.compile(r"step-(\d{8})-(\d{4})-([0-9a-f]{6})")
 ATTEMPT = re.compile(r"(\d{4})-([0-9a-f]{6})")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+CHECKPOINT_FILES = ("metrics.jsonl", "model.safetensors", "optimizer.safetensors", "state.json")
 KEPT = 2
 """checkpoints that stay, beside the best and the final one"""
 
@@ -72,6 +74,7 @@ class Run:
         self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
         self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(dict(facts)))
         self.look()
+        self.store.abort_uploads(self.key(""))  # of attempts that died; one that still lives will look, and leave
 
     def look(self) -> None:
         """Raises JobError: 77 if a newer attempt is at work on the run, 0 if the run has ended."""
@@ -81,18 +84,26 @@ class Run:
         if self.summary():
             raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; nothing is left to do.")
 
+    def tell(self, **facts: Any) -> None:
+        """Put status.json, for watchers: the only object that is ever overwritten, and that nothing relies on."""
+        self.store.put(self.key("attempts", self.attempt, "status.json"), encoded(facts))
+
     def end(self, code: int, reason: str, **facts: Any) -> None:
         self.store.put(self.key("attempts", self.attempt, "end.json"), encoded({"exit_code": code, "reason": reason, **facts}))
 
     def newest_checkpoint(self, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
         """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped, with a line."""
-        for name in self.checkpoint_names():
+        tried: set[str] = set()
+        while fresh := [name for name in self.checkpoint_names() if name not in tried]:  # listed again: one may vanish, another appear
+            name = fresh[0]
+            tried.add(name)
             try:
                 return self.fetch_checkpoint(name, folder)
-            except (JobError, NotFound) as error:
-                if isinstance(error, JobError) and error.code is not Exit.DATA:
+            except JobError as error:
+                if error.code is not Exit.DATA:
                     raise
                 say(f"checkpoint {name} is left out: {error}")
+                shutil.rmtree(folder / name, ignore_errors=True)
         return None
 
     def checkpoint_names(self) -> list[str]:
@@ -110,6 +121,8 @@ class Run:
             digests = {file: str(entry["sha256"]) for file, entry in manifest["files"].items()}
         except (KeyError, TypeError, AttributeError):
             raise JobError(Exit.DATA, "its MANIFEST.json does not list files and digests") from None
+        if sorted(digests) != sorted(CHECKPOINT_FILES):
+            raise JobError(Exit.DATA, f"its MANIFEST.json lists {', '.join(map(repr, digests))}. Expected {', '.join(CHECKPOINT_FILES)}")
         for file, digest in digests.items():
             try:
                 self.store.download(self.key("checkpoints", name, file), target / file)
@@ -119,17 +132,6 @@ class Run:
             if found != digest:
                 raise JobError(Exit.DATA, f"{file} has SHA-256 {found[:12]}…, its manifest says {digest[:12]}…")
         return Checkpoint(name=name, folder=target, state=json.loads((target / "state.json").read_text()))
-
-    def publish_checkpoint(self, step: int, folder: Path) -> str:
-        """Move the files of `folder` into the store, the manifest last; returns the checkpoint's name."""
-        self.look()
-        name = f"step-{step:08d}-{self.attempt}"
-        manifest = {}
-        for path in sorted(folder.iterdir()):
-            manifest[path.name] = {"size": path.stat().st_size, "sha256": sha256(path)}
-            self.store.move(path, self.key("checkpoints", name, path.name))
-        self.store.put(self.key("checkpoints", name, "MANIFEST.json"), encoded({"files": manifest}))
-        return name
 
     def prune(self, best: str | None) -> None:
         """Delete all but the newest two complete checkpoints and the best one, each manifest first."""
@@ -142,13 +144,8 @@ class Run:
                 ):
                     self.store.delete(entry.key)
 
-    def commit(self, folder: Path, summary: dict[str, Any]) -> None:
-        """Move the final results into the store and put the summary, once."""
+    def commit(self, summary: dict[str, Any]) -> None:
+        """Put the summary, once: the run is complete.  Raises JobError (0) if another attempt has done so."""
         self.look()
-        digests = {}
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            relative = path.relative_to(folder).as_posix()
-            digests[relative] = {"size": path.stat().st_size, "sha256": sha256(path)}
-            self.store.move(path, self.key("final", self.attempt, relative))
-        if not self.store.put_if_absent(self.key("summary.json"), encoded({**summary, "attempt": self.attempt, "final": digests})):
+        if not self.store.put_if_absent(self.key("summary.json"), encoded(summary)):
             raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; its results stand.")

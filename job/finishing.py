@@ -1,0 +1,120 @@
+"""The end of a run: predictions, figures, event file, report; then everything is flushed, and the summary commits it."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core import metrics
+from job.core.exits import Exit
+from job.io.checkpoint import sha256
+from job.io.events import write_events
+from job.io.plots import draw_all
+from job.io.store import StoreError, local_errors
+from job.progress import jsonl, peak_memory
+from job.stopping import Stopped
+
+if TYPE_CHECKING:
+    from job.training import Training
+
+PAUSE = 1.0
+"""seconds between two tries to put the summary"""
+
+
+def finish(training: "Training") -> dict[str, Any]:
+    """Returns the summary, once it is stored.  Raises StoreError (74) naming what could not be stored in time."""
+    model = training.newest
+    if training.progress.best:
+        model = training.progress.best
+        load_best(training, model)
+    test = training.data.test
+    logits = training.evaluate("test", np.arange(len(test)))
+    summary = figures(training, f"checkpoints/{model}/model.safetensors", logits)
+    folder = training.spool.path("final", training.run.attempt, "predictions.npz").parent
+    with local_errors(folder):
+        write_results(training, folder, logits)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        digests = {path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
+    summary |= {"attempt": training.run.attempt, "final": digests}
+    training.spool.add(*files)
+    training.summary = summary
+    commit(training, summary)
+    return summary
+
+
+def load_best(training: "Training", name: str) -> None:
+    """The weights that were best on the validation set, from here or from the store."""
+    local = training.work / "best.safetensors"
+    if not name.endswith(training.run.attempt):
+        local = training.run.fetch_checkpoint(name, training.work / "best").folder / "model.safetensors"
+    training.load_model(local)
+
+
+def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> dict[str, Any]:
+    progress, test, recipe = training.progress, training.data.test, training.recipe
+    hits = int((logits.argmax(1) == test.labels).sum())
+    summary: dict[str, Any] = {
+        "format": 1,
+        "run": training.run.id,
+        **training.engine.environment(),
+        "recipe": recipe.name,
+        "precision": recipe.precision,
+        "parameters": training.architecture.parameters,
+        "seed": training.options.seed,
+        "data": training.record["data"],
+        "epochs": len(progress.epochs),
+        "steps": progress.step,
+        "model": model,
+        "train_accuracy": progress.epochs[-1]["train_accuracy"],
+        "test_accuracy": hits / len(test),
+        "test_accuracy_interval_95": list(metrics.wilson(hits, len(test))),
+        "test_images": len(test),
+        "test_loss": metrics.cross_entropy(logits, test.labels),
+        "images_per_second": float(np.median([x["images_per_second"] for x in progress.lines if x["kind"] == "interval"])),
+        "peak_host_memory_bytes": peak_memory(),
+    }
+    if recipe.truncated_test:
+        kept = len(test) // recipe.batch_size * recipe.batch_size
+        accuracy = metrics.accuracy(logits[:kept], test.labels[:kept]) if kept else None
+        summary["truncated_test"] = {"images": kept, "test_accuracy": accuracy}
+    return summary
+
+
+def write_results(training: "Training", folder: Path, logits: NDArray[np.float32]) -> None:
+    test, lines = training.data.test, training.progress.lines
+    np.savez_compressed(folder / "predictions.npz", logits=logits, labels=test.labels, predictions=logits.argmax(1).astype(np.uint8))
+    (folder / "metrics.jsonl").write_text(jsonl(lines))
+    write_events(folder / "tensorboard", lines)
+    draw_all(
+        folder / "plots",
+        lines=lines,
+        labels=test.labels,
+        logits=logits,
+        images=test.images,
+        classes=training.data.classes,
+        title=training.run.id,
+    )
+
+
+def commit(training: "Training", summary: dict[str, Any]) -> None:
+    """Flush, then put the summary.  A signal shortens the time to what its grace period leaves."""
+    timeout = training.options.flush_timeout
+    end = time.monotonic() + timeout
+
+    def limit() -> float:
+        return min(end, training.stop.deadline())
+
+    flushed = training.spool.flush(limit)
+    while flushed:
+        try:
+            return training.run.commit(summary)
+        except StoreError as error:
+            if not error.transient or time.monotonic() + PAUSE > limit():
+                raise
+            time.sleep(PAUSE)
+    if training.stop() and training.has_stored_progress:
+        training.summary = None
+        raise Stopped
+    raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {timeout:.0f} s (--flush-timeout).")

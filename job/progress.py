@@ -1,0 +1,64 @@
+"""Where a run stands: what a checkpoint holds beside tensors, and how often and how patiently it is stored."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Progress:
+    """Steps done, and what was seen in them.  Stored in state.json, its lines in metrics.jsonl."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    """of the logging interval in progress"""
+    hits: list[int] = field(default_factory=list)
+    epoch_loss: float = 0.0
+    """sum over the steps of the epoch in progress"""
+    epoch_hits: int = 0
+    best: str | None = None
+    """checkpoint that is best on the validation set"""
+    best_accuracy: float = -1.0
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """of metrics.jsonl"""
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["kind"] == "epoch"]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All but the lines."""
+        return {name: value for name, value in vars(self).items() if name != "lines"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is not part of the recipe, since it does not change the numbers."""
+
+    seed: int = 0
+    threads: int = 1
+    """of the CPU; they change the order of sums, so a run keeps those that it began with"""
+    log_steps: int = 50
+    checkpoint_steps: int = 0
+    """0: at the end of each epoch only"""
+    flush_timeout: float = 600.0
+    """seconds that the end of a run waits for the store"""
+    spool: Path | None = None
+    """folder in which uploads wait"""
+    spool_limit: int = 2 << 30
+    """bytes that may wait there before training does"""
+    image: str = ""
+    """name of the container image, for the record"""
+
+
+def jsonl(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+
+
+def peak_memory() -> int:
+    """Bytes of host memory that this process had in use at most."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
