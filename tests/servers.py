@@ -87,7 +87,7 @@ class Server:
 
     def restart(self) -> None:
         """Start it if it does not run, and wait until it answers.  RuntimeError with the end of its log if it does not."""
-        if self._process:
+        if self._process and self._process.poll() is None:
             return
         log = self.folder / "server.log"
         with log.open("ab") as file:

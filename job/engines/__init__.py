@@ -23,6 +23,8 @@ Tensors = Iterable[tuple[str, NDArray[Any]]]
 SplitName = Literal["train", "test"]
 
 ENGINES = ("torch", "tensorflow")
+WATCHED = 8
+"""images of the batch whose activations `Engine.observe` hands out"""
 
 
 class Engine(ABC):
@@ -57,6 +59,15 @@ class Engine(ABC):
     @abstractmethod
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
         """One optimiser step, the `number`-th of the run (from 1).  Waits for nothing."""
+
+    @abstractmethod
+    def observe(self, plan: StepPlan) -> Tensors:
+        """What a step of this plan computes from the present weights, without taking it, in canonical layout and one at a time, so that
+        what is not asked for is not computed:
+
+        `inputs` (B, 3, 32, 32) after crop and flip; for each dropout layer `masks/NAME` (B, features); `activations/NAME` of the first
+        WATCHED images, from `normalize` and `resize` on; `logits` (B, classes); `gradients/NAME` of every parameter, not yet clipped.
+        """
 
     @abstractmethod
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

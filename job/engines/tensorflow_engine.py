@@ -1,7 +1,7 @@
 """TensorFlow and Keras: the network and one optimiser step.  Reads side by side with `torch_engine.py`."""
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +18,7 @@ from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import NORMALIZATION, Engine, SplitName, Tensors, broken_gpu, no_gpu
+from job.engines import NORMALIZATION, WATCHED, Engine, SplitName, Tensors, broken_gpu, no_gpu
 
 POLICIES = {"bf16": "mixed_bfloat16", "fp32": "float32", "fp64": "float64"}
 
@@ -107,8 +107,7 @@ class TensorflowEngine(Engine):
             self.outcomes.append(self._step(*arrays))
 
     def train_step(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
-        images, targets = self._gather("train", indices)
-        images = crop_and_flip(images, rows, columns, self.selections)
+        images, targets = self._batch(indices, rows, columns)
         loss, hits, gradients = self.gradients(images, targets, keys)
         if self.recipe.clip_norm:
             gradients = clip(gradients, self.recipe.clip_norm)
@@ -125,8 +124,15 @@ class TensorflowEngine(Engine):
 
     def forward(self, images: tf.Tensor, keys: tf.Tensor | None) -> tf.Tensor:
         """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
+        _, x = deque(self.stages(images, keys), maxlen=1).pop()
+        return tf.cast(x, self.dtype)
+
+    def stages(self, images: tf.Tensor, keys: tf.Tensor | None) -> Iterator[tuple[str, tf.Tensor]]:
+        """The way from pixel values to logits, each stage with its name; between `resize` and `avgpool` channels come last."""
         x = normalize(tf.cast(images, self.dtype), self.recipe.normalization)
+        yield "normalize", x
         x = tf.matmul(tf.matmul(self.resize, x), self.resize, transpose_b=True)  # (B, 3, image_size, image_size)
+        yield "resize", x
         x = tf.transpose(x, (0, 2, 3, 1))
         position = 0
         for layer, module in walk(self.model, self.architecture):
@@ -137,7 +143,7 @@ class TensorflowEngine(Engine):
             else:
                 for part in module:
                     x = part(x)
-        return tf.cast(x, self.dtype)
+            yield layer.name, x
 
     def update(self, gradients: list[tf.Tensor], rate: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> None:
         """docs/design.md, "Update rule"."""
@@ -158,6 +164,22 @@ class TensorflowEngine(Engine):
                 w.assign_sub(factor / first * (m / (tf.sqrt(v) / second + recipe.epsilon)))
             else:
                 w.assign_sub(factor * second / first * (m / (tf.sqrt(v) + recipe.epsilon)))
+
+    def observe(self, plan: StepPlan) -> Tensors:
+        with tf.device(self.device):
+            indices, rows, columns, keys = (tf.constant(a) for a in (plan.indices, plan.rows, plan.columns, plan.dropout))
+        images, targets = self._batch(indices, rows, columns)
+        yield "inputs", images.numpy()
+        if self.recipe.dropout:
+            for layer, words, columns in zip(self.architecture.dropouts, keys, self.columns, strict=True):
+                yield f"masks/{layer.name}", keep_mask(words, columns, self.recipe.dropout).numpy()
+        for name, x in self.stages(images, keys):
+            seen = x[:WATCHED].numpy()
+            yield f"activations/{name}", seen.transpose(0, 3, 1, 2) if name.startswith("features.") else seen
+        yield "logits", x.numpy()
+        _, _, gradients = self.gradients(images, targets, keys)
+        for name, gradient in zip(self.parameters, gradients, strict=True):
+            yield f"gradients/{name}", to_canonical(gradient.numpy())
 
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if not self.outcomes:
@@ -182,6 +204,11 @@ class TensorflowEngine(Engine):
         for slot, variables in self.optimizer_slots.items():
             for name, variable in variables.items():
                 yield f"{slot}/{name}", to_canonical(variable.numpy())
+
+    def _batch(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Cropped images (B, 3, 32, 32) and targets (B, classes) of a training step."""
+        images, targets = self._gather("train", indices)
+        return crop_and_flip(images, rows, columns, self.selections), targets
 
     def _gather(self, split: SplitName, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""

@@ -1,7 +1,7 @@
 """PyTorch: the network and one optimiser step.  Reads side by side with `tensorflow_engine.py`."""
 
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +17,7 @@ from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import CROP_PADDING, StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import NORMALIZATION, Engine, SplitName, Tensors, broken_gpu, no_gpu
+from job.engines import NORMALIZATION, WATCHED, Engine, SplitName, Tensors, broken_gpu, no_gpu
 
 ACTIVATIONS = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 PLAIN_CROP = CROP_PADDING
@@ -91,9 +91,7 @@ class TorchEngine(Engine):
                 self.optimizer_slots[slot][parameter].copy_(torch.from_numpy(array))
 
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
-        images, targets = self._gather("train", plan.indices)
-        images = crop_and_flip(images, self._put(plan.rows), self._put(plan.columns), self.selections)
-        keys = self._put(plan.dropout.view(np.int32))
+        images, targets, keys = self._batch(plan)
         loss, hits, gradients = self.gradients(images, targets, keys)
         with torch.no_grad():
             if self.recipe.clip_norm:
@@ -110,8 +108,15 @@ class TorchEngine(Engine):
 
     def forward(self, images: Tensor, keys: Tensor | None) -> Tensor:
         """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
+        _, x = deque(self.stages(images, keys), maxlen=1).pop()
+        return x.to(self.dtype)
+
+    def stages(self, images: Tensor, keys: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+        """The way from pixel values to logits, each stage with its name."""
         x = normalize(images.to(self.dtype), self.recipe.normalization)
+        yield "normalize", x
         x = self.resize @ x @ self.resize.mT  # (B, 3, image_size, image_size)
+        yield "resize", x
         x = x.to(self.activation).contiguous(memory_format=torch.channels_last)
         position = 0
         for layer, module in self.model.walk():
@@ -121,7 +126,7 @@ class TorchEngine(Engine):
                 position += 1
             else:
                 x = apply(layer, module, x)
-        return x.to(self.dtype)
+            yield layer.name, x
 
     def update(self, gradients: list[Tensor], rate: float, number: int) -> None:
         """docs/design.md, "Update rule".  Gradients are overwritten."""
@@ -144,6 +149,19 @@ class TorchEngine(Engine):
             else:
                 w.sub_(m / (v.sqrt().add_(recipe.epsilon)), alpha=factor * second / first)
 
+    def observe(self, plan: StepPlan) -> Tensors:
+        images, targets, keys = self._batch(plan)
+        yield "inputs", images.cpu().numpy()
+        if self.recipe.dropout:
+            for layer, rows, columns in zip(self.architecture.dropouts, keys, self.columns, strict=True):
+                yield f"masks/{layer.name}", keep_mask(rows, columns, self.recipe.dropout).cpu().numpy()
+        for name, x in self.stages(images, keys):
+            yield f"activations/{name}", x[:WATCHED].detach().cpu().contiguous().numpy()
+        yield "logits", x.detach().cpu().numpy()
+        _, _, gradients = self.gradients(images, targets, keys)
+        for name, gradient in zip(self.parameters, gradients, strict=True):
+            yield f"gradients/{name}", gradient.cpu().contiguous().numpy()
+
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if not self.outcomes:
             return np.zeros(0), np.zeros(0, np.int64)
@@ -164,6 +182,12 @@ class TorchEngine(Engine):
         for slot, tensors in self.optimizer_slots.items():
             for name, tensor in tensors.items():
                 yield f"{slot}/{name}", tensor.cpu().contiguous().numpy()
+
+    def _batch(self, plan: StepPlan) -> tuple[Tensor, Tensor, Tensor]:
+        """Cropped images (B, 3, 32, 32), targets (B, classes) and row keys (dropout layers, B) of a training step."""
+        images, targets = self._gather("train", plan.indices)
+        images = crop_and_flip(images, self._put(plan.rows), self._put(plan.columns), self.selections)
+        return images, targets, self._put(plan.dropout.view(np.int32))
 
     def _gather(self, split: SplitName, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""

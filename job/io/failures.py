@@ -22,11 +22,13 @@ class UnsupportedError(StoreError):
 
 def told(error: Any, place: str) -> Exception:
     """The exception for the caller, in place of one that boto3 or urllib3 raised; `place` names the store and the server."""
-    if hasattr(error, "response"):
+    if isinstance(getattr(error, "response", None), dict):  # connection errors have one too: None
         return _refusal(error, place)
-    text = str(error)
-    by_text = (case for part, case in _BY_TEXT.items() if part in text and _is_a(error, "ConnectionError", "HTTPClientError"))
-    by_type = (_BY_TYPE[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _BY_TYPE)
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    text = f"{error} {getattr(error, 'kwargs', {}).get('error')}"  # boto3's own text may leave out what the system said
+    of_connection = "ProxyConnectionError" not in kinds and ("ConnectionError" in kinds or "HTTPClientError" in kinds)
+    by_text = (case for part, case in _BY_TEXT.items() if of_connection and part in text)
+    by_type = (_BY_TYPE[kind] for kind in kinds if kind in _BY_TYPE)
     return _error(next(by_text, None) or next(by_type, _UNUSABLE), place, type(error).__name__)
 
 
@@ -49,7 +51,10 @@ _NO_KEY = _Case(
 _NO_KEY_NOW = _Case("the source of the credentials gave none", "Check the metadata service or the credential process.", Exit.UNREACHABLE)
 _EXPIRED = _Case("the credentials have expired or were withdrawn", "Get new ones (AWS_SESSION_TOKEN, `aws sso login`), then start again.")
 _ROLE = _Case("the role was refused", "Check AWS_ROLE_ARN, its trust policy, and the token that AWS_WEB_IDENTITY_TOKEN_FILE names.")
-_DENIED = _Case("access denied", "Give this key the right to list, read, write and delete there, or use another key or place.")
+_DENIED = _Case(
+    "access denied",
+    "Give this key the right to list, read, write and delete there and to list and abort multipart uploads, or use another.",
+)
 _NO_BUCKET = _Case("the bucket does not exist", "Create it, or correct its name or AWS_ENDPOINT_URL_S3.")
 _REGION = _Case("the bucket is in another region", "Set AWS_REGION to the bucket's region.")
 _SKEW = _Case("the clocks differ too much", "Set the wrong one (NTP).")
@@ -62,20 +67,26 @@ _CUT = _Case("answers were cut, or not those of an S3 server", "Check AWS_ENDPOI
 _NAME = _Case("the host name is unknown", "Check AWS_ENDPOINT_URL_S3 and the name service (DNS).", Exit.UNREACHABLE)
 _SILENT = _Case("no answer in time", "Check AWS_ENDPOINT_URL_S3, firewalls and network policies.", Exit.UNREACHABLE)
 _PROXY = _Case("the proxy does not answer", "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.", Exit.UNREACHABLE)
-_UNREACHABLE = _Case("no connection", "Check AWS_ENDPOINT_URL_S3, and that the server runs.", Exit.UNREACHABLE)
+_UNREACHABLE = _Case("no connection", "Check AWS_ENDPOINT_URL_S3 (http or https, host, port), and that the server runs.", Exit.UNREACHABLE)
 _CONFLICT = _Case("another writer was there at the same moment", "Try again.", Exit.UNREACHABLE)
 _GONE = _Case("an upload vanished, as if another process had aborted it", "Try again.", Exit.UNREACHABLE)
 _UNSUPPORTED = _Case("the server does not have a function that is needed", "Use another S3 server, or a newer version of this one.")
+_SPEAKS_TLS = _Case("the server did not understand", "If it speaks TLS, write https:// in AWS_ENDPOINT_URL_S3; else check host and port.")
+_NO_S3 = _Case("the answer is not that of an S3 server", "Check AWS_ENDPOINT_URL_S3, and that the server behind it runs.", Exit.UNREACHABLE)
+_DAMAGED = _Case("data arrived damaged", "Check the network, and try again.", Exit.UNREACHABLE)
 _REFUSED = _Case("the server refused the request", "Check that it is an S3 server, and the names of bucket and prefix.")
 _UNUSABLE = _Case("boto3 refused the request", "Check the AWS variables and files, and the names of bucket and prefix.")
 
 _BY_CODE = {
     "AccessDenied": _DENIED,
     "AuthorizationHeaderMalformed": _REGION,
+    "BadDigest": _DAMAGED,
     "ExpiredToken": _EXPIRED,
     "ExpiredTokenException": _EXPIRED,
     "IllegalLocationConstraintException": _REGION,
+    "IncompleteBody": _DAMAGED,
     "InvalidAccessKeyId": _UNKNOWN_KEY,
+    "InvalidClientTokenId": _UNKNOWN_KEY,
     "InvalidToken": _EXPIRED,
     "NoSuchBucket": _NO_BUCKET,
     "NoSuchUpload": _GONE,
@@ -87,6 +98,7 @@ _BY_CODE = {
     "SlowDown": _BUSY,
     "Throttling": _BUSY,
     "TokenRefreshRequired": _EXPIRED,
+    "XAmzContentSHA256Mismatch": _DAMAGED,
     "XMinioStorageFull": _FULL,
 }
 _BY_STATUS = {
@@ -101,12 +113,11 @@ _BY_STATUS = {
     501: _UNSUPPORTED,
     507: _FULL,
 }
-_ON_ONE = ("GetObject", "HeadObject", "DeleteObject", "AbortMultipartUpload")
-"""the operations in which 404 says that the object, or the upload, is not there"""
 _BY_TYPE = {
     "ConnectTimeoutError": _SILENT,
     "ConnectionError": _UNREACHABLE,
     "CredentialRetrievalError": _NO_KEY_NOW,
+    "FlexibleChecksumError": _DAMAGED,
     "HTTPClientError": _UNREACHABLE,
     "HTTPError": _UNREACHABLE,
     "IncompleteReadError": _CUT,
@@ -124,7 +135,10 @@ _BY_TYPE = {
 _BY_TEXT = {
     "CERTIFICATE_VERIFY_FAILED": _TLS,
     "WRONG_VERSION_NUMBER": _NO_TLS,
-    "CA certificate bundle": _NO_BUNDLE,
+    "record layer failure": _NO_TLS,
+    "doesn't match": _TLS,
+    "No such file or directory": _NO_BUNDLE,
+    "X509": _NO_BUNDLE,
     "Name or service not known": _NAME,
     "Temporary failure in name resolution": _NAME,
     "No address associated with hostname": _NAME,
@@ -137,27 +151,26 @@ def _refusal(error: Any, place: str) -> Exception:
     metadata, said = error.response.get("ResponseMetadata", {}), error.response.get("Error", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
     name = _plain(said.get("Code"))
-    if status == 404 and name != "NoSuchBucket" and error.operation_name in _ON_ONE:
+    if name == "NoSuchKey" or (name == "NoSuchUpload" and error.operation_name == "AbortMultipartUpload"):
         return NotFound(f"{place}: no such object")
-    case = _BY_CODE.get(name) or _BY_STATUS.get(status) or (_BUSY if status >= 500 else _REFUSED)
+    if name in ("", str(status)) and status in (400, 404):
+        case = _NO_S3 if status == 404 else _SPEAKS_TLS
+    else:
+        case = _BY_CODE.get(name) or _BY_STATUS.get(status) or (_BUSY if status >= 500 else _REFUSED)
     if "AssumeRole" in error.operation_name and case in (_DENIED, _REFUSED, _UNKNOWN_KEY):
         case = _ROLE
     known = {
         _SKEW: f" This machine's clock says {formatdate(usegmt=True)}, the server's {headers.get('date', 'nothing')}.",
-        _REGION: f" The server names {_plain(headers.get('x-amz-bucket-region') or said.get('Region'))}.",
+        _REGION: f" The server names {_plain(headers.get('x-amz-bucket-region') or said.get('Region')) or 'none'}.",
     }
     kind = {409: ConflictError, 412: ConflictError, 501: UnsupportedError}.get(status, StoreError)
-    return _error(case, place, f"{status} {name}", known.get(case, ""), kind)
+    return _error(case, place, str(status) if name in ("", str(status)) else f"{status} {name}", known.get(case, ""), kind)
 
 
 def _error(case: _Case, place: str, detail: str, known: str = "", kind: type[StoreError] = StoreError) -> StoreError:
     return kind(case.code, f"{place}: {case.said} ({detail}).{known} {case.advice}", transient=case.transient)
 
 
-def _is_a(error: Any, *names: str) -> bool:
-    return any(kind.__name__ in names for kind in type(error).__mro__)
-
-
 def _plain(text: str | None) -> str:
-    """A name from the server's answer, unless it is no mere name."""
-    return text if text and re.fullmatch(r"[A-Za-z0-9._-]{1,40}", text) else "nothing"
+    """A name from the server's answer; "" if it is no mere name."""
+    return text if text and re.fullmatch(r"[A-Za-z0-9._-]{1,40}", text) else ""

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,12 +38,12 @@ class FolderStore(Store):
 
     def __init__(self, root: Path, url: str | None = None) -> None:
         self.url = str(root) if url is None else url
-        self._root = self.root = root.absolute()
+        self.root = root.absolute()
 
     @cached_property
     def conditional(self) -> bool:
         """False on the few file systems without hard links."""
-        with new_file_beside(self._root / "link") as temporary:
+        with new_file_beside(self.root / "link") as temporary:
             link = temporary.with_name(f"{temporary.name}-link")
             try:
                 os.link(temporary, link)
@@ -69,7 +69,7 @@ class FolderStore(Store):
             super().move(path, key)  # from another file system
 
     def folders(self, prefix: str = "") -> list[str]:
-        folder = self._root / checked_folder(prefix)
+        folder = self.root / checked_folder(prefix)
         names = []
         with local_errors(folder), suppress(*ABSENT):
             names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
@@ -85,8 +85,8 @@ class FolderStore(Store):
 
     def now(self) -> float:
         """The time that the file system gives a new file, which is the file server's where there is one."""
-        if self._root.is_dir():
-            with suppress(StoreError, FileNotFoundError), new_file_beside(self._root / "now") as temporary:
+        if self.root.is_dir():
+            with suppress(StoreError, FileNotFoundError), new_file_beside(self.root / "now") as temporary:
                 return temporary.stat().st_mtime
         return time.time()
 
@@ -98,11 +98,15 @@ class FolderStore(Store):
         return len(left)
 
     def _copy(self, key: str, file: BinaryIO) -> None:
+        for block in self._blocks(key):  # errors of `file`, which lies elsewhere, are for the caller
+            file.write(block)
+
+    def _blocks(self, key: str) -> Iterator[bytes]:
         path = self._path(key)
         with local_errors(path):
             try:
                 with path.open("rb") as source:
-                    shutil.copyfileobj(source, file, BLOCK)
+                    yield from iter(partial(source.read, BLOCK), b"")
             except ABSENT:
                 raise NotFound(f"{self.url}: no object {key}") from None
 
@@ -122,21 +126,21 @@ class FolderStore(Store):
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
         for path in self._files(prefix):
-            with suppress(FileNotFoundError):  # deleted since it was listed
+            with local_errors(path), suppress(FileNotFoundError):  # deleted since it was listed
                 status = path.stat()
-                yield Entry(key=path.relative_to(self._root).as_posix(), size=status.st_size, modified=status.st_mtime)
+                yield Entry(key=path.relative_to(self.root).as_posix(), size=status.st_size, modified=status.st_mtime)
 
     def _files(self, prefix: str) -> Iterator[Path]:
         """Files whose paths below the root begin with `prefix`, unfinished ones included."""
-        folder = self._root / prefix.rpartition("/")[0]
+        folder = self.root / prefix.rpartition("/")[0]
         with local_errors(folder):
             for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
                 for path in (Path(parent, name) for name in names):
-                    if path.relative_to(self._root).as_posix().startswith(prefix):
+                    if path.relative_to(self.root).as_posix().startswith(prefix):
                         yield path
 
     def _path(self, key: str) -> Path:
-        return self._root / checked(key)
+        return self.root / checked(key)
 
     @contextmanager
     def _written(self, key: str, data: bytes | Path) -> Iterator[Path]:

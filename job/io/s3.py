@@ -1,7 +1,9 @@
 """The store in a bucket, and the only file that knows boto3.
 
 Credentials, endpoint, region and certificates come from the variables and files that boto3 reads, and from nowhere else.  Texts of boto3
-and of the server are never passed on, since they may quote keys and signed URLs: what went wrong is told in words of our own.
+and of the server are never passed on, not even as an exception's context, since they may quote keys and signed URLs: what went wrong is
+told in words of our own.  Log lines of boto3's libraries hold signatures, tokens and tracebacks; they stay off when a program turns on
+debug lines for everything, unless it does so for these libraries by name, afterwards.
 """
 
 import logging
@@ -9,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -22,13 +24,13 @@ from urllib.parse import urlsplit
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError, ResponseStreamingError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, IncompleteReadError, ResponseStreamingError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from job.core.exits import Exit, JobError
 from job.io.failures import ConflictError, UnsupportedError, told
-from job.io.store import Entry, NotFound, Store, StoreError, checked, checked_folder, checked_prefix, is_key, local_errors
+from job.io.store import TEMPORARY, Entry, NotFound, Store, StoreError, checked, checked_folder, checked_prefix, is_key, local_errors
 
 T = TypeVar("T")
 
@@ -44,13 +46,6 @@ PROBES = 8
 TRANSFER = TransferConfig(
     multipart_threshold=16 * MEBIBYTE, multipart_chunksize=16 * MEBIBYTE, max_concurrency=2, preferred_transfer_client="classic"
 )
-ELSEWHERE = Config(
-    signature_version="s3v4",
-    s3={"addressing_style": "path"},
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-)
-"""for servers that are not AWS: many know neither host names for buckets nor the checksums that boto3 adds since 1.36"""
 
 
 class S3Store(Store):
@@ -60,29 +55,30 @@ class S3Store(Store):
         self.url = url
         self._bucket, self._prefix = _parts_of(url)
         for library in ("boto3", "botocore", "s3transfer", "urllib3"):
-            logging.getLogger(library).setLevel(logging.WARNING)  # their debug lines hold signatures and tokens
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         self._client = _client()
         server = urlsplit(self._client.meta.endpoint_url)
         self._server = f"{server.scheme}://{server.netloc.rpartition('@')[2]}"
 
     @cached_property
     def conditional(self) -> bool:
-        """Found out by a race on an object of its own, which takes a few seconds on some servers."""
-        key = f".probe-{secrets.token_hex(8)}"
+        """The race is for an object of its own that no listing shows, and takes a few seconds on some servers."""
+        full = f"{self._prefix}{TEMPORARY}probe-{secrets.token_hex(8)}"
         start = Barrier(PROBES)
 
         def write(number: int) -> bool:
             start.wait()
-            return self._put_new(key, bytes([number]))
+            return self._put_new(full, bytes([number]))
 
         try:
             with ThreadPoolExecutor(PROBES) as pool:
+                list(pool.map(lambda _: self.now(), range(PROBES)))  # opens the connections, lest the first one wins unopposed
                 return sum(pool.map(write, range(PROBES))) <= 1
         except UnsupportedError:
             return False
         finally:
-            with suppress(StoreError):
-                self.delete(key)
+            with suppress(StoreError, NotFound):
+                self._call("delete_object", Key=full)
 
     def put(self, key: str, data: bytes | Path) -> None:
         if isinstance(data, bytes):
@@ -95,7 +91,7 @@ class S3Store(Store):
     def folders(self, prefix: str = "") -> list[str]:
         start = self._prefix + checked_folder(prefix)
         pages = self._pages(Prefix=start, Delimiter="/")
-        names = (common["Prefix"].removeprefix(start).rstrip("/") for page in pages for common in page.get("CommonPrefixes", ()))
+        names = (common["Prefix"].removeprefix(start).removesuffix("/") for page in pages for common in page.get("CommonPrefixes", ()))
         return sorted(set(filter(is_key, names)))
 
     def delete(self, key: str) -> None:
@@ -136,18 +132,15 @@ class S3Store(Store):
         self._tried(read, full)
 
     def _create(self, key: str, data: bytes) -> bool:
-        with suppress(NotFound):  # looked for first, because there are stores that ignore the condition
-            self._call("head_object", Key=self._full(key))
-            return False
         try:
-            return self._put_new(key, data)
+            return self._put_new(self._full(key), data)
         except UnsupportedError:
             self.put(key, data)
             return True
 
-    def _put_new(self, key: str, data: bytes) -> bool:
+    def _put_new(self, full: str, data: bytes) -> bool:
         try:
-            self._call("put_object", Key=self._full(key), Body=data, IfNoneMatch="*")
+            self._call("put_object", Key=full, Body=data, IfNoneMatch="*")
         except ConflictError:
             return False
         return True
@@ -186,11 +179,12 @@ class S3Store(Store):
             try:
                 return action()
             except (ClientError, BotoCoreError, ResponseParserError, HTTPError) as error:
-                if not left or not _is_cut(error):
-                    place = self.url if full is None else f"s3://{self._bucket}/{full}"
-                    raise told(error, f"{place} at {self._server}") from None
+                failure = error
+            if not left or not _is_cut(failure):
+                break
             time.sleep(0.1 * (REPEATS - left))
-        raise AssertionError
+        place = self.url if full is None else f"s3://{self._bucket}/{full}"
+        raise told(failure, f"{place} at {self._server}")
 
 
 def _parts_of(url: str) -> tuple[str, str]:
@@ -212,38 +206,66 @@ def _client() -> Any:
         session: Any = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)  # boto3 itself reads AWS_DEFAULT_REGION alone
         client = session.client("s3", config=_settings())
         if not re.search(r"\.amazonaws\.com(\.cn)?$", urlsplit(client.meta.endpoint_url).hostname or ""):
-            client = session.client("s3", config=_settings().merge(ELSEWHERE))
+            client = session.client("s3", config=_settings().merge(_elsewhere(client.meta.config.s3 or {})))
+        return _watched(client)
     except (BotoCoreError, ValueError, OSError) as error:
-        raise StoreError(
-            Exit.CONFIGURATION,
-            f"The AWS settings are not usable ({type(error).__name__}). Expected AWS_PROFILE to name a profile in the files, "
-            "AWS_ENDPOINT_URL_S3 a URL such as https://host:9000, and AWS_REGION a region. Correct them, or unset what is not needed.",
-        ) from None
-    client.meta.events.register("before-parse.s3", _refuse_cut_answer)
-    return client
+        reason = type(error).__name__
+    raise StoreError(
+        Exit.CONFIGURATION,
+        f"The AWS settings are not usable ({reason}). Expected AWS_PROFILE to name a profile in the files, "
+        "AWS_ENDPOINT_URL_S3 a URL such as https://host:9000, AWS_REGION a region and AWS_CA_BUNDLE a file. Correct them, or unset "
+        "what is not needed.",
+    )
 
 
 def _settings() -> Config:
-    settings = Config(
+    overruled = "AWS_MAX_ATTEMPTS" in os.environ
+    return Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         tcp_keepalive=True,
         max_pool_connections=32,
-        retries={"mode": "adaptive"},
+        retries={"mode": "adaptive"} if overruled else {"mode": "adaptive", "total_max_attempts": ATTEMPTS},
     )
-    if "AWS_MAX_ATTEMPTS" in os.environ:
-        return settings
-    return settings.merge(Config(retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS}))
+
+
+def _elsewhere(profile: Mapping[str, Any]) -> Config:
+    """For servers that are not AWS: many know neither the checksums that boto3 adds since 1.36, nor, unless the profile says so, host
+    names for buckets."""
+    return Config(
+        signature_version="s3v4",
+        s3={"addressing_style": profile.get("addressing_style", "path")},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+def _watched(client: Any) -> Any:
+    client.meta.events.register("before-parse.s3", _refuse_cut_answer)
+    client.meta.events.register_first("needs-retry.s3", _give_up_early)
+    return client
 
 
 def _refuse_cut_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
-    """boto3 takes a listing that was cut before its first byte for an empty one."""
-    body, announced = response_dict["body"], response_dict["headers"].get("content-length")
-    if announced and isinstance(body, bytes) and operation_model.http["method"] != "HEAD" and len(body) != int(announced):
-        raise IncompleteReadError(actual_bytes=len(body), expected_bytes=int(announced))
+    """Where a connection ends inside the headers or before a listing's first byte, boto3 sees an empty answer."""
+    status, headers, body = response_dict["status_code"], response_dict["headers"], response_dict["body"]
+    announced, received = headers.get("content-length"), len(body) if isinstance(body, bytes) else None
+    if announced is None:
+        empty = status == 204 or (status == 200 and operation_model.http["method"] in ("PUT", "DELETE"))
+        cut = not empty and "chunked" not in headers.get("transfer-encoding", "")
+    else:
+        cut = received is not None and str(received) != announced
+    if cut or (operation_model.name == "UploadPart" and status == 200 and "etag" not in headers):
+        raise IncompleteReadError(actual_bytes=received or 0, expected_bytes=int(announced or 0))
+
+
+def _give_up_early(caught_exception: Exception | None = None, **_: Any) -> bool | None:
+    """False: another try would not help, whatever boto3 thinks.  It repeats untrusted certificates."""
+    failure = caught_exception and told(caught_exception, "")
+    return False if isinstance(failure, StoreError) and not failure.transient else None
 
 
 def _is_cut(error: Exception) -> bool:
     if isinstance(error, ClientError):  # an upload that is no longer there: it was aborted, or completed and the reply was lost
-        return bool(error.response["Error"].get("Code") == "NoSuchUpload" and error.operation_name != "AbortMultipartUpload")
-    return isinstance(error, IncompleteReadError | ResponseStreamingError | ResponseParserError | HTTPError)
+        return bool(error.response.get("Error", {}).get("Code") == "NoSuchUpload" and error.operation_name != "AbortMultipartUpload")
+    return isinstance(error, IncompleteReadError | ResponseStreamingError | ResponseParserError | FlexibleChecksumError | HTTPError)

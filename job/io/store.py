@@ -58,6 +58,10 @@ class Store(ABC):
     a name that begins with `.tmp-`: the programmer's mistake.  A key must not be another
     one's folder: `a` and `a/b` do not go together everywhere.
     Every method may raise StoreError.  Safe to use from several threads.
+
+    Some servers (Garage, `rclone serve s3`) ignore the condition of a put and do not say so.  There `conditional` is False and
+    `put_if_absent` promises less: of writers at the same moment the last one wins, and all believe that they did.  One that comes
+    later still finds the object and leaves it alone.
     """
 
     url: str
@@ -66,8 +70,7 @@ class Store(ABC):
     @property
     @abstractmethod
     def conditional(self) -> bool:
-        """Is `put_if_absent` exclusive?  If not, the last of writers at the same moment wins, and all believe that they did.
-        Found out once, by trying."""
+        """Is `put_if_absent` exclusive?  Found out once, by a race; a store that cannot be asked raises, and is asked again next time."""
 
     def get(self, key: str) -> bytes:
         """The whole object.  Raises NotFound."""
@@ -93,13 +96,16 @@ class Store(ABC):
     def move(self, path: Path, key: str) -> None:
         """`put` the file; afterwards it is gone.  When this raises, it is still there."""
         self.put(key, path)
-        path.unlink()
+        with local_errors(path):
+            path.unlink()
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Store the bytes unless the key has an object.  True: these bytes are there.  False: others are, untouched."""
         failure = None
         for tried in range(TRIES):
             time.sleep(0.2 * tried)
+            with suppress(NotFound):  # looked for before the first try too: there are stores that ignore the condition
+                return self.get(key) == data
             try:
                 if self._create(checked(key), data):
                     return True
@@ -107,8 +113,6 @@ class Store(ABC):
                 if not error.transient:
                     raise
                 failure = error  # it may have been stored, and only the reply was lost
-            with suppress(NotFound):
-                return self.get(key) == data
         raise failure or StoreError(
             Exit.NOT_STORED,
             f"{self.url}/{key}: {TRIES} times neither stored nor there. Expected one of the two. Try again.",
@@ -117,7 +121,10 @@ class Store(ABC):
 
     @abstractmethod
     def folders(self, prefix: str = "") -> list[str]:
-        """The names between `prefix`, which is "" or ends in "/", and the next "/", sorted."""
+        """The names between `prefix`, which is "" or ends in "/", and the next "/", sorted.
+
+        Some servers name a folder already while its first object is being stored, and for a while after its last one was deleted.
+        """
 
     @abstractmethod
     def delete(self, key: str) -> None:
@@ -208,6 +215,12 @@ def new_file_beside(path: Path) -> Iterator[Path]:
         _create_file(temporary)
         try:
             yield temporary
+        except FileNotFoundError as error:
+            if temporary.exists() or error.filename != str(temporary):
+                raise
+            raise StoreError(
+                Exit.NOT_STORED, f"{path}: another process removed the file while it was being written. Try again.", transient=True
+            ) from None
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -225,7 +238,11 @@ def local_errors(path: Path) -> Iterator[None]:
 
 
 _FAILED = (Exit.NOT_STORED, True, "Check the disk or the file server, then try again.")
-_FORBIDDEN = (Exit.CONFIGURATION, False, "Expected a folder that this user may write. Change its owner or mode, or choose another folder.")
+_FORBIDDEN = (
+    Exit.CONFIGURATION,
+    False,
+    "Expected a folder that this user may read and write. Change its owner or mode, or choose another folder.",
+)
 _FULL = (Exit.NOT_STORED, True, "Expected room for the file. Free some, or choose another folder.")
 _IN_THE_WAY = (Exit.CONFIGURATION, False, "Expected folders along this path and no folder at its end. Remove what is in the way.")
 _ADVICE = {

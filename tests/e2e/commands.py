@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +47,43 @@ def losses(output: Path, run: str) -> list[tuple[int, float]]:
     """(step, last loss) of every logged interval."""
     lines = (output / run / "final" / summary(output, run)["attempt"] / "metrics.jsonl").read_text().splitlines()
     return [(line["step"], line["last_loss"]) for line in map(json.loads, lines) if line["kind"] == "interval"]
+
+
+class Process:
+    """A training in the background, its lines collected as they come."""
+
+    def __init__(self, engine: str, output: Path | str, run: str, *words: str, **variables: str) -> None:
+        command = arguments("train", "--engine", engine, "--output", str(output), "--run-id", run, *TINY, *words)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**variables))
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        self.lines.extend(iter(self.process.stderr.readline, ""))
+
+    @property
+    def said(self) -> str:
+        return "".join(self.lines)
+
+    @property
+    def step(self) -> int:
+        """The last one that the log names."""
+        return max((int(n) for n in re.findall(r"step (\d+)/", self.said)), default=0)
+
+    def wait_for(self, text: str, seconds: float = 180) -> None:
+        """Until the log says so.  AssertionError if the process ends before."""
+        end = time.monotonic() + seconds
+        while text not in self.said:
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < end, self.said
+            time.sleep(0.01)
+
+    def wait(self, seconds: float = 300) -> int:
+        code = self.process.wait(seconds)
+        self._reader.join(10)
+        return code
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)

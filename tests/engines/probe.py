@@ -14,29 +14,11 @@ from job import engines
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.sampling import plan, row_keys
-from job.core.schedule import learning_rate
+from tests.engines.traces import SMALL
 
 Arrays = dict[str, np.ndarray]
 
-SMALL = Recipe(batch_size=8, image_size=64, width=1 / 16, precision="fp64", initial_weights="torch")
 STEPS = 5
-RECIPES = {
-    "default": SMALL,
-    "torch-adam": SMALL.with_values({"optimizer": "adam", "learning_rate": 1e-3, "normalization": "half", "schedule": "constant"}),
-    "keras-adam": SMALL.with_values(
-        {
-            "optimizer": "adam-keras",
-            "learning_rate": 1e-3,
-            "epsilon": 1e-7,
-            "conv1_padding": "same",
-            "dropout_position": "after",
-            "normalization": "per-image",
-            "clip_norm": 0,
-            "weight_decay": 0,
-        }
-    ),
-    "plain-momentum": SMALL.with_values({"nesterov": False, "dropout": 0, "label_smoothing": 0, "normalization": "imagenet"}),
-}
 FORMS = {
     "sgd": SMALL.with_values({"learning_rate": 0.05, "clip_norm": 0}),
     "sgd-plain": SMALL.with_values({"learning_rate": 0.05, "clip_norm": 0, "nesterov": False}),
@@ -60,10 +42,10 @@ def gradients(step: int) -> Arrays:
     return {name: generator.normal(size=shape) for name, shape in SMALL.architecture().parameter_shapes.items()}
 
 
-def engine_for(name: str, recipe: Recipe, *, factors: dict[str, float] | None = None) -> Any:
+def engine_for(name: str, recipe: Recipe) -> Any:
     engine = engines.load(name)(device="cpu", threads=1)
     architecture = recipe.architecture()
-    engine.prepare(recipe, architecture, factors or {})
+    engine.prepare(recipe, architecture, {})
     for split in ("train", "test"):
         engine.place(split, *pictures(32))
     engine.load(((n, a.astype(np.float64)) for n, a in initial_weights(recipe, architecture, 3)), ())
@@ -152,21 +134,6 @@ def functions(name: str) -> Arrays:
     return found
 
 
-def steps(name: str) -> Arrays:
-    """Five steps of each recipe in float64."""
-    found: Arrays = {}
-    for label, recipe in RECIPES.items():
-        engine = engine_for(name, recipe, factors={"features.0.weight": 0.1})
-        for step in range(STEPS):
-            engine.step(plan_of(recipe, step), rate=learning_rate(recipe, step, 20), number=step + 1)
-        losses, hits = engine.read()
-        found |= {f"{label}/losses": losses, f"{label}/hits": hits}
-        found |= {f"{label}/weights/{n}": np.array(a) for n, a in engine.weights()}
-        found |= {f"{label}/slots/{n}": np.array(a) for n, a in engine.slots()}
-        found[f"{label}/logits"] = engine.logits("test", np.arange(8))
-    return found
-
-
 def optimizers(name: str) -> Arrays:
     """The engine's update and the framework's own optimiser, fed the same gradients."""
     return _torch_optimizers() if name == "torch" else _keras_optimizer()
@@ -252,6 +219,6 @@ def saved(name: str) -> Arrays:
 
 if __name__ == "__main__":
     engine_name, what, out = sys.argv[1:]
-    result = {"logits": logits, "functions": functions, "steps": steps, "optimizers": optimizers, "saved": saved}[what](engine_name)
+    result = {"logits": logits, "functions": functions, "optimizers": optimizers, "saved": saved}[what](engine_name)
     assert not {"torch", "tensorflow"} <= set(sys.modules), "both frameworks in one process"
     save_file({name: np.ascontiguousarray(array) for name, array in result.items()}, out)

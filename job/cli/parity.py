@@ -1,0 +1,126 @@
+"""`alexnet parity`."""
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from job.core.exits import Exit, JobError
+
+if TYPE_CHECKING:
+    from job.analysis.parity import Difference, Parity
+    from job.io.tracefile import Trace
+
+FAILED = 1
+WORDS = {
+    "initial": "the initial weights of {}",
+    "inputs": "the images after crop and flip",
+    "masks": "the dropout mask of {}",
+    "activations": "the output of {}",
+    "logits": "the logits",
+    "loss": "the loss",
+    "gradients": "the gradient of {}",
+    "slots": "the optimiser's {}",
+    "weights": "the new weights of {}",
+}
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--limit", "limits", multiple=True, metavar="KIND=VALUE", help="Another limit, such as logits=1e-6; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
+    """Compare two traces, files or s3://…, layer by layer; exit 1 where they differ by more than rounding may.
+
+    Inputs, initial weights and dropout masks must be equal to the bit.  fp64: all else within 1e-11 of the largest value of
+    its tensor, at every step.  fp32, at step 0: activations, logits and loss 5e-6, gradients 1e-2 of their norm.
+    """
+    from job.analysis.parity import compare
+    from job.io.tracefile import opened
+
+    with opened(a) as one, opened(b) as other:
+        found = compare(one, other, _limits(limits))
+        if as_json:
+            click.echo(json.dumps({"a": _facts(one), "b": _facts(other), **found.as_dict()}, indent=1, allow_nan=False))
+        else:
+            click.echo(rendered(found, one, other))
+    return FAILED if found.failure else Exit.DONE
+
+
+def rendered(found: "Parity", one: "Trace", other: "Trace") -> str:
+    """Title, table and verdict."""
+    recipe = one.facts["recipe"]
+    title = (
+        f"a  {one.url}: {_engine(one)}\nb  {other.url}: {_engine(other)}\n"
+        f"recipe {recipe['name']} in {recipe['precision']}, seed {one.facts['seed']}, {one.facts['steps']} steps, "
+        f"in full at {', '.join(map(str, one.facts['at']))}\n"
+    )
+    verdict = [f"first difference:   {described(found.first)}" if found.first else "equal to the bit"]
+    if found.failure:
+        verdict.append(f"first beyond limit: {described(found.failure)}, limit {found.failure.limit:.0e}")
+    elif found.first:
+        verdict.append("all within the limits")
+    return "\n".join([title, *table(found, one), "", *verdict])
+
+
+def table(found: "Parity", one: "Trace") -> list[str]:
+    """A line for each layer, in network order: the worst relative difference over all observed steps."""
+    from job.analysis.parity import KINDS
+
+    layers = list(dict.fromkeys(d.layer for d in found.differences if d.kind in ("inputs", "activations", "logits", "loss")))
+    kinds = [kind for kind in KINDS if kind not in ("inputs", "logits", "loss")]
+    lines = [f"{'layer':<20}" + "".join(f"{kind:>13}" for kind in kinds)]
+    for layer in layers:
+        single = layer in ("inputs", "logits", "loss")
+        cells = [found.worst(layer, layer if single and kind == "activations" else kind) for kind in kinds]
+        lines.append(f"{layer:<20}" + "".join(f"{_cell(cell):>13}" for cell in cells))
+    lines.append(f"{'limit':<20}" + "".join(f"{_limit(found.limits.get(kind)):>13}" for kind in kinds))
+    precise = one.facts["recipe"]["precision"] == "fp64"
+    of = "over the largest value of the tensor" + ("" if precise else ", of gradients over their norm; limits hold at step 0")
+    return [*lines, f"relative difference, the worst of all steps, {of}; = equal to the bit, ! beyond the limit"]
+
+
+def described(difference: "Difference") -> str:
+    when = "before the first step" if difference.step < 0 else f"at step {difference.step}"
+    what = WORDS[difference.kind].format(difference.name)
+    if difference.note:
+        return f"{what} {when}: {difference.note}"
+    return f"{what} {when}: {difference.absolute:.2g} absolute, {difference.relative:.2g} relative, {difference.ulp:.3g} ULP"
+
+
+def _cell(difference: "Difference | None") -> str:
+    if difference is None:
+        return ""
+    number = f"{difference.relative:.1e}" if math.isfinite(difference.relative) else "differs"
+    return ("! " if difference.fails else "") + (number if difference.relative else "=")
+
+
+def _limit(limit: float | None) -> str:
+    return "none" if limit is None else f"{limit:.0e}" if limit else "="
+
+
+def _engine(trace: "Trace") -> str:
+    found = trace.facts["environment"]
+    return f"{found['engine']} {found[found['engine']]} on {found['device']}, threads {trace.facts['threads']}"
+
+
+def _facts(trace: "Trace") -> dict[str, Any]:
+    return {"url": trace.url, **{key: trace.facts[key] for key in ("recipe", "seed", "steps", "at", "environment", "threads")}}
+
+
+def _limits(pairs: tuple[str, ...]) -> dict[str, float]:
+    """Raises JobError (2), naming the pair."""
+    from job.analysis.parity import KINDS
+
+    found = {}
+    for pair in pairs:
+        kind, _, value = pair.partition("=")
+        try:
+            found[kind] = float(value)
+        except ValueError:
+            found[kind] = math.nan
+        if kind not in KINDS or not found[kind] >= 0:
+            raise JobError(Exit.USAGE, f"--limit {pair}: expected KIND=NUMBER, the kind one of {', '.join(KINDS)}, the number at least 0.")
+    return found

@@ -1,0 +1,69 @@
+"""`alexnet trace`."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from job.cli.recipes import recipe_options, resolve
+from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe
+
+
+@click.command()
+@click.option(
+    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="The framework. An image has its own default."
+)
+@recipe_options
+@click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=50, show_default=True, help="Steps of training; the schedule spans them.")
+@click.option(
+    "--at", type=int, multiple=True, show_default="0, 1, -1", help="A step to write down in full, from 0; -1 is the last. May be repeated."
+)
+@click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: all that may be used.")
+@click.option("--output", required=True, metavar="FILE|s3://…", help="The safetensors file to write.")
+def trace(**values: Any) -> int:
+    """Write down what N training steps compute, on generated images; no dataset is needed.
+
+    In float64 (the default, --precision fp64) two engines differ by rounding alone, which `alexnet parity` proves; float32 is
+    what runs use.  --width 0.0625 --image-size 64 --batch-size 8 take seconds.
+    """
+    recipe = _precise(resolve(values))
+    from job import engines
+    from job.io.tracefile import TraceWriter, split
+    from job.trace import observed_steps
+    from job.trace import trace as write
+
+    at = observed_steps(values["at"], values["steps"])
+    store, key = split(values["output"])
+    store.list(key)  # a bucket that is not there is told before the work, not after it
+    threads = values["threads"] or len(os.sched_getaffinity(0))
+    engine = engines.load(values["engine"] or _only_engine())(device=values["device"], threads=threads)
+    with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
+        writer = TraceWriter(Path(folder))
+        facts = write(engine, recipe, writer, seed=values["seed"], steps=values["steps"], at=at)
+        path = Path(folder) / "trace.safetensors"
+        writer.finish(path, {**facts, "threads": threads})
+        size = path.stat().st_size
+        store.move(path, key)
+    click.echo(f"{values['steps']} steps of {recipe.name} in {recipe.precision} by {engine.name}: {values['output']}, {size / 1e6:.1f} MB")
+    return Exit.DONE
+
+
+def _precise(recipe: Recipe) -> Recipe:
+    """float64 where no precision was asked for."""
+    if recipe.precision == "bf16":
+        raise JobError(Exit.USAGE, "--precision bf16: a trace is taken in fp64, the proof, or fp32, the report. Choose one of them.")
+    return recipe.with_values({"precision": "fp64"}) if recipe.precision == "auto" else recipe
+
+
+def _only_engine() -> str:
+    from job.engines import installed
+
+    if len(installed()) != 1:
+        found = ", ".join(installed()) or "neither"
+        raise JobError(Exit.USAGE, f"--engine is missing. Expected torch or tensorflow; installed here: {found}.")
+    return installed()[0]

@@ -1,0 +1,89 @@
+"""What can go wrong with a folder, and what the user hears of it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from job.core.exits import Exit
+from job.io.folder import FolderStore
+from job.io.store import StoreError, open_store
+
+
+def test_another_process_that_clears_up_makes_a_writer_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    original = Path.replace
+
+    def cleared(self: Path, target: Path) -> Path:
+        assert store.abort_uploads("") == 1
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", cleared)
+    with pytest.raises(StoreError, match="another process") as caught:
+        store.put("a/b", b"x")
+    assert caught.value.transient
+    assert store.list() == []
+
+
+def test_something_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    for store, key in ((FolderStore(tmp_path / "file"), "a"), (FolderStore(tmp_path), "file/a")):
+        with pytest.raises(StoreError, match="in the way") as caught:
+            store.put(key, b"x")
+        assert (caught.value.code, caught.value.transient) == (Exit.CONFIGURATION, False)
+        assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="shorter") as caught:
+        FolderStore(tmp_path).put("a" * 300, b"x")
+    assert caught.value.code == Exit.CONFIGURATION
+
+
+AS_NOBODY = """
+import os, sys, time
+from pathlib import Path
+from job.io.folder import FolderStore
+from job.io.store import StoreError
+store = FolderStore(Path(sys.argv[1]))
+os.setuid(65534)
+assert store.get("a/b") == b"x"
+assert abs(store.now() - time.time()) < 5
+create = lambda: store.put_if_absent("c", b"x")
+for action in (lambda: store.put("a/c", b"x"), lambda: store.delete("a/b"), create, lambda: store.conditional):
+    try:
+        action()
+    except StoreError as error:
+        print(int(error.code), error.transient, error)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user; see the test after this one")
+def test_no_write_permission() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        FolderStore(Path(folder)).put("a/b", b"x")
+        result = subprocess.run([sys.executable, "-c", AS_NOBODY, folder], capture_output=True, text=True, check=False, timeout=60)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4, result
+    for line in lines:
+        assert line.startswith(f"78 False {folder}")
+        assert "Change its owner or mode" in line
+
+
+def test_no_write_permission_for_oneself(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root may write everywhere; see test_no_write_permission")
+    store = FolderStore(tmp_path / "store")
+    store.put("a", b"x")
+    store.root.chmod(0o555)
+    with pytest.raises(StoreError, match="owner or mode"):
+        store.put("b", b"x")
+
+
+def test_a_file_url(tmp_path: Path) -> None:
+    open_store(f"file://{tmp_path}/with%20space").put("a", b"x")
+    assert (tmp_path / "with space" / "a").read_bytes() == b"x"

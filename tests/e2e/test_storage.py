@@ -1,0 +1,312 @@
+"""Results in a bucket whatever happens to the store, the disk and the process.  The long forms are marked slow."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.commands import TINY, Process, alexnet, arguments, environment, train
+from tests.e2e.stored import digest, folder_objects, losses, objects, verified
+from tests.proxy import Delay, Proxy
+from tests.servers import Server, weed
+
+LONG = ("--epochs", "12", "--checkpoint-steps", "15")
+"""12 epochs of 45 steps"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with weed() as running:
+        running.make_bucket("results")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, list[tuple[int, float]]]]:
+    """engine → (digest of the model, losses) of an undisturbed LONG run in a folder, made when first asked for."""
+
+    class Lazily(dict[str, tuple[str, list[tuple[int, float]]]]):
+        def __missing__(self, engine: str) -> tuple[str, list[tuple[int, float]]]:
+            output = tmp_path_factory.mktemp(engine)
+            result = train(engine, output, "alone", *LONG)
+            assert result.returncode == 0, result.stderr
+            self[engine] = facts(folder_objects(output), "alone")
+            return self[engine]
+
+    return Lazily()
+
+
+def facts(found: dict[str, bytes], run: str) -> tuple[str, list[tuple[int, float]]]:
+    summary = verified(found, run)
+    return digest(found[f"{run}/{summary['model']}"]), losses(found, run)
+
+
+def begin(engine: str, server: Server | Proxy, run: str, temporary: Path, *words: str) -> Process:
+    """A LONG run into the bucket, with an empty disk of its own for everything temporary."""
+    temporary.mkdir()
+    return Process(engine, "s3://results", run, *LONG, *words, TMPDIR=str(temporary), **server.environment)
+
+
+@pytest.mark.parametrize(
+    ("engine", "kills"), [("torch", 4), *(pytest.param(e, 20, marks=pytest.mark.slow) for e in ("torch", "tensorflow"))]
+)
+def test_kills_at_random_times(engine: str, kills: int, server: Server, alone, tmp_path: Path) -> None:
+    """Each restart begins with an empty disk."""
+    run, done = f"killed-{engine}-{kills}", 0
+    while done < kills:
+        process = begin(engine, server, run, tmp_path / str(done))
+        process.wait_for("results in s3://results")
+        if random.random() < 0.8:
+            process.wait_for("step ")
+        time.sleep(random.uniform(0, 6 / kills))
+        assert process.process.poll() is None, f"the run ended after {done} kills: {process.said}"
+        process.signal(signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(tmp_path / str(done))
+        done += 1
+    last = begin(engine, server, run, tmp_path / "last")
+    assert last.wait() == 0, last.said
+    assert facts(objects(server), run) == alone[engine]
+    assert not list((tmp_path / "last").glob(".tmp-spool*")), "the spool was not cleared away"
+
+
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
+def test_the_server_is_away_for_a_while(seconds: int, alone, tmp_path: Path) -> None:
+    with weed() as server:
+        server.make_bucket("results")
+        process = begin("torch", server, "away", tmp_path / "t", "--epochs", str(12 * seconds), "--log-steps", "50")
+        process.wait_for("first checkpoint")
+        server.kill()
+        process.wait_for("trying again and again")
+        before = process.step
+        time.sleep(seconds)
+        assert process.process.poll() is None, process.said
+        assert process.step > before + 50, "training stopped with the server"
+        server.restart()
+        assert process.wait(600) == 0, process.said
+        assert "uploads go on" in process.said
+        verified(objects(server), "away")
+
+
+def test_the_server_is_gone_for_good(alone, tmp_path: Path) -> None:
+    with weed() as server:
+        server.make_bucket("results")
+        process = begin("torch", server, "gone", tmp_path / "t", "--flush-timeout", "3", "--spool", str(tmp_path))
+        process.wait_for("first checkpoint")
+        server.kill()
+        assert process.wait() == 74, process.said
+    kept = next(tmp_path.glob("alexnet-kept-gone-*"))
+    message = " ".join(process.lines[-1].split())
+    assert str(kept) in message
+    for key in ("gone/summary.json", "/predictions.npz", "/model.safetensors", "/MANIFEST.json"):
+        assert key in message, f"{key} is not named as missing"
+    with weed() as other:
+        other.make_bucket("results")
+        for _ in range(2):  # idempotent
+            result = alexnet("sync", str(kept), "s3://results", **other.environment)
+            assert result.returncode == 0, result.stderr
+        assert facts(objects(other), "gone") == alone["torch"]
+        again = train("torch", "s3://results", "gone", *LONG, **other.environment)
+        assert "is finished" in again.stderr
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 6))])
+def test_a_bad_network(seed: int, server: Server, alone, tmp_path: Path) -> None:
+    with Proxy(server, seed=seed, errors=0.1, resets=0.05, delays=(0.05, 3.0), truncations=0.02, lost_replies=0.02) as proxy:
+        process = begin("torch", proxy, f"bad-{seed}", tmp_path / "t")
+        assert process.wait(500) == 0, process.said
+        assert {"Error", "Delay"} <= set(proxy.counts), proxy.counts
+    found = objects(server)
+    assert facts(found, f"bad-{seed}") == alone["torch"]
+    assert len([key for key in found if key.startswith(f"bad-{seed}/final/") and key.endswith("predictions.npz")]) == 1
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_sigterm_while_an_upload_is_under_way(times: int, server: Server, alone, tmp_path: Path) -> None:
+    """Every part of an upload takes a while, so that the signal finds one on its way; the very step it comes in is stored."""
+
+    def slow_writes(request):
+        return Delay(seconds=0.3) if request.method in ("PUT", "POST") and "/checkpoints/" in request.path else None
+
+    for number in range(times):
+        run = f"stopped-{times}-{number}"
+        with Proxy(server, decide=slow_writes) as proxy:
+            process = begin("torch", proxy, run, tmp_path / f"{run}-a")
+            process.wait_for("step 10/")
+            while not any("/checkpoints/" in request.path and request.method == "PUT" for request in list(proxy.requests)):
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 0.8))
+            process.signal(signal.SIGTERM)
+            assert process.wait(60) == 143, process.said
+        step = int(process.said.rpartition("a checkpoint of step ")[2].split()[0])
+        found = objects(server)
+        newest = max(key for key in found if key.startswith(f"{run}/checkpoints/") and key.endswith("MANIFEST.json"))
+        assert f"step-{step:08d}-" in newest
+        assert step >= process.step, "the step of the signal is not the one that is stored"
+        last = begin("torch", server, run, tmp_path / f"{run}-b")
+        assert last.wait() == 0, last.said
+        assert f"continues from step {step} " in last.said
+        assert facts(objects(server), run) == alone["torch"]
+
+
+def test_sigterm_before_any_progress(server: Server, tmp_path: Path) -> None:
+    process = begin("torch", server, "early", tmp_path / "t")
+    time.sleep(1.5)
+    process.signal(signal.SIGTERM)
+    assert process.wait(60) == 74, process.said
+    assert "Traceback" not in process.said
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_attempts_on_one_run(times: int, server: Server, alone, tmp_path: Path) -> None:
+    for number in range(times):
+        run = f"both-{times}-{number}"
+        first = begin("torch", server, run, tmp_path / f"{run}-a")
+        first.wait_for("results in")
+        time.sleep(random.uniform(0, 3))
+        second = begin("torch", server, run, tmp_path / f"{run}-b")
+        for process in random.choices([first, second], k=2):
+            time.sleep(random.uniform(0, 3))
+            if process.process.poll() is None:
+                process.signal(signal.SIGSTOP)
+                time.sleep(random.uniform(0, 3))
+                process.signal(signal.SIGCONT)
+        codes = first.wait(), second.wait()
+        assert codes[0] in (0, 77), first.said
+        assert codes[1] in (0, 77), second.said
+        assert 0 in codes
+        found = objects(server)
+        assert facts(found, run) == alone["torch"], (first.said, second.said)
+        assert len([key for key in found if key == f"{run}/summary.json"]) == 1
+
+
+def test_a_key_without_the_right_to_write(server: Server, tmp_path: Path) -> None:
+    result = train("torch", "s3://results", "reader", TMPDIR=str(tmp_path), **server.reader_environment)
+    assert result.returncode == 78, result.stderr
+    assert "access denied" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_key_is_revoked_in_mid_run(tmp_path: Path) -> None:
+    """From some moment on the server answers 403 to everything: what is not stored stays in a folder, and the message names both."""
+    revoked = False
+
+    def decide(_):
+        from tests.proxy import Error
+
+        return Error(status=403, code="AccessDenied") if revoked else None
+
+    with weed() as server, Proxy(server, decide=decide) as proxy:
+        server.make_bucket("results")
+        process = begin("torch", proxy, "revoked", tmp_path / "t", "--spool", str(tmp_path / "spool"))
+        process.wait_for("first checkpoint")
+        revoked = True
+        assert process.wait(120) == 78, process.said
+        assert "access denied" in process.said
+        assert "Traceback" not in process.said
+        kept = next((tmp_path / "spool").glob("alexnet-kept-revoked-*"))
+        assert str(kept) in process.said
+        assert list(kept.rglob("MANIFEST.json")) or list(kept.rglob("model.safetensors"))
+        revoked = False
+        assert alexnet("sync", str(kept), "s3://results", **server.environment).returncode == 0
+        last = begin("torch", server, "revoked", tmp_path / "u")
+        assert last.wait() == 0, last.said
+        verified(objects(server), "revoked")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("a file system of limited size needs root")
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let us mount a tmpfs")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_the_spools_disk_is_full(small_disk: Path, server: Server, tmp_path: Path) -> None:
+    (small_disk / "ballast").write_bytes(bytes(4 << 20))
+    result = train("torch", "s3://results", "full", "--spool", str(small_disk), TMPDIR=str(tmp_path), **server.environment)
+    assert result.returncode == 74, result.stderr
+    assert "No space left" in result.stderr
+    assert "Traceback" not in result.stderr
+    (small_disk / "ballast").unlink()
+    again = train("torch", "s3://results", "full", "--spool", str(small_disk), TMPDIR=str(tmp_path), **server.environment)
+    assert again.returncode == 0, again.stderr
+    verified(objects(server), "full")
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> list[str]:
+    """The start of a command that runs without root's rights."""
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--"]
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path, nobody: list[str]) -> None:
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    (tmp_path / "temporary").mkdir(mode=0o777)
+    (tmp_path / "temporary").chmod(0o777)
+    output = tmp_path / "output"
+    output.mkdir(mode=0o555)
+    command = [*nobody, *arguments("train", "--engine", "torch", "--output", str(output), "--run-id", "x", *TINY)]
+    variables = environment(TMPDIR=str(tmp_path / "temporary"), HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1")
+    result = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, cwd=Path(__file__).parents[2])
+    assert result.returncode == 78, result.stderr
+    assert "Permission denied" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_no_secret_anywhere(server: Server, tmp_path: Path) -> None:
+    """Not in a log line, artifact or message, with Python's own debug switches on and a token among the credentials."""
+    variables = server.environment | {"PYTHONDEVMODE": "0", "BOTO_DEBUG": "1", "TMPDIR": str(tmp_path)}
+    good = train("torch", "s3://results", "quiet", **variables)
+    assert good.returncode == 0, good.stderr
+    wrong = variables | {"AWS_SECRET_ACCESS_KEY": "wrong-secret-4711", "AWS_SESSION_TOKEN": "session-token-0815"}
+    bad = train("torch", "s3://results", "quiet", **wrong)
+    assert bad.returncode == 78, bad.stderr
+    words = [server.secret, "wrong-secret-4711", "session-token-0815", "X-Amz-Signature", "Signature="]
+    written = [good.stdout, good.stderr, bad.stdout, bad.stderr, *(data.decode("latin-1") for data in objects(server).values())]
+    assert not [word for word in words for text in written if word in text]
+
+
+DEBUG = """
+import logging, runpy, sys
+logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+sys.argv = ["alexnet", *sys.argv[1:]]
+runpy.run_module("job", run_name="__main__")
+"""
+
+
+def test_no_secret_at_debug_level(server: Server, tmp_path: Path) -> None:
+    words = ["train", "--engine", "torch", "--output", "s3://results", "--run-id", "loud", *TINY]
+    variables = environment(TMPDIR=str(tmp_path), **server.environment)
+    result = subprocess.run([sys.executable, "-c", DEBUG, *words], capture_output=True, text=True, check=False, env=variables)
+    assert result.returncode == 0, result.stderr
+    assert "DEBUG" in result.stderr, "debug lines were not on"
+    assert server.secret not in result.stderr
+    assert "Signature=" not in result.stderr
+
+
+def test_a_watcher_sees_how_far_it_is(server: Server, tmp_path: Path) -> None:
+    process = begin("torch", server, "watched", tmp_path / "t")
+    process.wait_for("epoch 1/")
+    assert process.wait() == 0
+    found = objects(server)
+    status = json.loads(next(data for key, data in found.items() if key.startswith("watched/attempts/") and key.endswith("status.json")))
+    assert (status["run"], status["epochs"], status["steps"]) == ("watched", 12, 540)
+    end = json.loads(next(data for key, data in found.items() if key.startswith("watched/attempts/") and key.endswith("end.json")))
+    assert (end["exit_code"], end["epoch"], end["step"]) == (0, 12, 540)

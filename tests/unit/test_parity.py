@@ -1,0 +1,246 @@
+"""Comparison of traces: what is named first, by how much, what is refused.  The traces are made of random numbers."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from job.analysis.parity import LIMITS, compare, distance, sequence, stages
+from job.cli.parity import parity
+from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe
+from job.io.tracefile import Trace, TraceWriter, opened, split
+
+RECIPE = Recipe(batch_size=4, image_size=64, width=1 / 64, precision="fp64")
+STEPS, AT = 3, [0, 2]
+
+
+def shape_of(kind, name, table):
+    sides = {"normalize": (3, 32, 32), "resize": (3, 64, 64), **{layer.name: layer.out_shape for layer in table.layers}}
+    if kind in ("inputs", "activations"):
+        return (4, *(sides[name] if name else (3, 32, 32)))
+    shapes = table.parameter_shapes
+    return {"logits": (4, 10), "loss": (STEPS,)}.get(kind) or shapes[name.rpartition("/")[2]]
+
+
+def fabricate(path, recipe=RECIPE, changes=None, digests=None, **facts):
+    """A trace of random numbers, the same ones each time; `changes`: key → function of the array."""
+    table = recipe.architecture()
+    generator = np.random.Generator(np.random.PCG64(1))
+    writer = TraceWriter(path.parent)
+    told = {}
+    for step, kind, name, key in sequence(recipe, table, STEPS, AT):
+        if kind == "inputs" or kind == "masks":
+            told[key] = f"digest of {key}"
+        if kind == "masks" or key in writer.header or (kind == "inputs" and step not in AT):
+            continue
+        array = generator.normal(size=shape_of(kind, name, table)).astype("float64" if recipe.precision == "fp64" else "float32")
+        writer.add(key, (changes or {}).get(key, lambda a: a)(array))
+    found = {"recipe": recipe.as_dict(), "seed": 0, "steps": STEPS, "at": AT, "threads": 1, "digests": {**told, **(digests or {})}}
+    writer.finish(path, {**found, "environment": {"engine": "torch", "torch": "1", "device": "cpu"}, **facts})
+    return path
+
+
+def larger(by, where=0):
+    """Add to one element."""
+
+    def change(array):
+        array = array.copy()
+        array.reshape(-1)[where] += by
+        return array
+
+    return change
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """pair(changes, …): a sound trace and one that was changed."""
+
+    def make(changes=None, recipe=RECIPE, **facts):
+        one = fabricate(tmp_path / "a.safetensors", recipe)
+        other = fabricate(tmp_path / "b.safetensors", facts.pop("other", recipe), changes, **facts)
+        return one, other
+
+    return make
+
+
+def compared(one, other, **limits):
+    with opened(str(one)) as a, opened(str(other)) as b:
+        return compare(a, b, limits)
+
+
+def command(*words):
+    return CliRunner().invoke(parity, [str(w) for w in words], standalone_mode=False)
+
+
+def test_equal_traces(pair):
+    one, other = pair()
+    found = compared(one, other)
+    assert found.first is None
+    assert found.failure is None
+    result = command(one, other)
+    assert result.return_value == 0
+    assert "equal to the bit" in result.output
+
+
+def test_the_first_in_the_order_of_computation_is_named(pair):
+    late = {"0/gradients/features.0.bias": larger(1), "0/gradients/classifier.4.weight": larger(1), "2/logits": larger(1)}
+    found = compared(*pair(late))
+    assert (found.failure.step, found.failure.kind, found.failure.name) == (0, "gradients", "classifier.4.weight")
+    found = compared(*pair({**late, "0/activations/features.8": larger(1)}))
+    assert found.failure.name == "features.8"
+    found = compared(*pair({**late, "0/activations/classifier.0": larger(1)}, digests={"0/masks/classifier.0": "other"}))
+    assert found.failure.kind == "masks"
+    assert found.failure.note == "their digests differ"
+
+
+def test_small_differences_are_told_and_pass(pair):
+    one, other = pair({"0/activations/features.3": larger(1e-13)})
+    found = compared(one, other)
+    assert found.failure is None
+    assert (found.first.kind, found.first.name) == ("activations", "features.3")
+    result = command(one, other)
+    assert result.return_value == 0
+    assert "first difference:   the output of features.3 at step 0: 1e-13 absolute" in result.output
+    assert "all within the limits" in result.output
+
+
+def test_a_difference_beyond_the_limit_fails(pair):
+    one, other = pair({"2/weights/features.6.bias": larger(1e-3)})
+    result = command(one, other)
+    assert result.return_value == 1
+    assert "first beyond limit: the new weights of features.6.bias at step 2: 0.001 absolute" in result.output
+    row = next(line for line in result.output.splitlines() if line.startswith("features.6"))
+    assert "! " in row
+    assert command(one, other, "--limit", "weights=1").return_value == 0
+    assert command(one, other, "--limit", "slots=1").return_value == 1
+
+
+def test_loss_of_a_step_between(pair):
+    found = compared(*pair({"losses": larger(1e-3, where=1)}))
+    assert (found.failure.step, found.failure.kind) == (1, "loss")
+
+
+def test_inputs_are_compared_at_every_step(pair):
+    found = compared(*pair(digests={"1/inputs": "other"}))
+    assert (found.failure.step, found.failure.kind) == (1, "inputs")
+    found = compared(*pair({"2/inputs": larger(3)}, digests={"2/inputs": "other"}))
+    assert found.failure.absolute == pytest.approx(3)
+
+
+def test_float32_is_judged_at_the_first_step(pair):
+    recipe = RECIPE.with_values({"precision": "fp32"})
+    assert compared(*pair({"2/logits": larger(1), "0/weights/features.0.bias": larger(1)}, recipe)).failure is None
+    assert compared(*pair({"0/logits": larger(1e-3)}, recipe)).failure.kind == "logits"
+    gradient = "0/gradients/features.3.weight"
+    assert compared(*pair({gradient: lambda a: a * np.float32(1.009)}, recipe)).failure is None
+    assert compared(*pair({gradient: lambda a: a * np.float32(1.011)}, recipe)).failure.kind == "gradients"
+
+
+def test_numbers_of_a_difference():
+    a = np.array([1.0, 2.0, -4.0])
+    assert distance(a, a) == (0, 0, 0)
+    b = a.copy()
+    b[1] = np.nextafter(2.0, 3.0)
+    absolute, relative, ulp = distance(a, b)
+    assert (absolute, relative, ulp) == (2**-51, 2**-53, 1)
+    assert distance(np.float32(a), np.float32([1, 2, -4.5])) == (0.5, 0.5 / 4.5, 0.5 / 2**-21)
+    assert distance(np.array([3.0, 0]), np.array([3.0, 5.0]), by_norm=True)[1] == pytest.approx(5 / 34**0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [(lambda a: a[:2], "shapes (4, 10) and (2, 10)"), (lambda a: np.where(a == a[0, 0], np.nan, a), "not all numbers are finite")],
+)
+def test_what_has_no_difference_in_numbers(pair, change, note):
+    one, other = pair({"0/logits": change})
+    assert compared(one, other).failure.note == note
+    told = json.loads(command(one, other, "--json").output)
+    assert told["first_failure"]["relative"] is None
+    assert note in command(one, other).output
+
+
+def test_json_says_all(pair):
+    one, other = pair({"2/logits": larger(1e-3)})
+    result = command(one, other, "--json")
+    assert result.return_value == 1
+    told = json.loads(result.output)
+    assert told["equal"] is False
+    assert told["first_failure"]["kind"] == "logits"
+    assert told["limits"] == LIMITS["fp64"]
+    assert len(told["differences"]) == len(list(sequence(RECIPE, RECIPE.architecture(), STEPS, AT)))
+    assert told["a"]["recipe"] == RECIPE.as_dict()
+
+
+def test_traces_of_other_things_are_refused(pair):
+    one, other = pair(other=RECIPE.with_values({"momentum": 0.8, "name": "another"}), seed=7)
+    with pytest.raises(JobError) as error:
+        compared(one, other)
+    assert error.value.code is Exit.USAGE
+    assert "momentum: 0.9 and 0.8" in str(error.value)
+    assert "seed: 0 and 7" in str(error.value)
+    assert "name" not in str(error.value)
+
+
+@pytest.mark.parametrize("offset", [3, 12, 400, 4000, 40_000, -1])
+def test_a_flipped_bit_is_seen(pair, offset):
+    path, _ = pair()
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(JobError) as error:
+        Trace(path, "a")
+    assert error.value.code in (Exit.DATA, Exit.USAGE)
+    assert str(error.value).startswith("a: ")
+
+
+def test_a_changed_fact_is_seen(pair):
+    path, _ = pair()
+    path.write_bytes(path.read_bytes().replace(b'"seed":"0"', b'"seed":"1"'))
+    with pytest.raises(JobError) as error:
+        Trace(path, "a")
+    assert error.value.code is Exit.DATA
+
+
+@pytest.mark.parametrize("size", [0, 5, 1000, -8])
+def test_a_truncated_file_is_seen(pair, size):
+    path, other = pair()
+    path.write_bytes(path.read_bytes()[:size])
+    result = command(path, other)
+    assert result.exception.code is Exit.DATA
+    assert str(path) in str(result.exception)
+
+
+def test_a_checkpoint_is_no_trace(pair, tmp_path):
+    _, other = pair()
+    save_file({"features.0.weight": np.zeros(3)}, tmp_path / "model.safetensors")
+    assert command(tmp_path / "model.safetensors", other).exception.code is Exit.USAGE
+
+
+def test_a_missing_file_is_named(pair, tmp_path):
+    one, _ = pair()
+    result = command(one, tmp_path / "none.safetensors")
+    assert result.exception.code is Exit.USAGE
+    assert "there is no such file" in str(result.exception)
+
+
+@pytest.mark.parametrize("url", ["", "traces/", "s3://bucket"])
+def test_what_names_no_file_is_refused(url):
+    with pytest.raises(JobError) as error:
+        split(url)
+    assert error.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize("pair_", ["logits", "logits=", "logits=-1", "logit=1", "logits=nan"])
+def test_bad_limits_are_refused(pair, pair_):
+    assert command(*pair(), "--limit", pair_).exception.code is Exit.USAGE
+
+
+def test_rows_follow_the_network():
+    table = replace(RECIPE, dropout_position="after").architecture()
+    names = stages(table)
+    assert names[:3] == ("normalize", "resize", "features.0")
+    assert names[-2:] == ("classifier.dropout", "classifier.6")
