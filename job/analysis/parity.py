@@ -21,6 +21,8 @@ LIMITS: dict[str, dict[str, float]] = {
 }
 """Largest relative difference that is let pass.  In fp64 at every step.  In fp32 at step 0, where both still have the same weights:
 later steps, and what has no limit, are reported only.  inputs, masks and initial weights are equal to the bit, at every step."""
+ADAM_WEIGHTS = 1e-8
+"""in fp64, of the weights under Adam: where a gradient is near zero, g / (|g| + ε) makes up to 1/ε = 10⁸ of its rounding"""
 
 Numbers = tuple[float, float, float]
 """absolute, relative, ULP"""
@@ -90,7 +92,7 @@ def compare(one: Trace, other: Trace, limits: Mapping[str, float] | None = None)
     """Raises JobError (2) where the traces are of other recipes, seeds or steps, naming what differs."""
     check_comparable(one, other)
     recipe = Recipe(**one.facts["recipe"])
-    chosen = {**LIMITS[recipe.precision], **(limits or {})}
+    chosen = {**limits_of(recipe), **(limits or {})}
     differences = []
     for step, kind, name, key in sequence(recipe, recipe.architecture(), one.facts["steps"], one.facts["at"]):
         judged = kind in chosen and (kind in BITS or recipe.precision == "fp64" or step == 0)
@@ -101,6 +103,12 @@ def compare(one: Trace, other: Trace, limits: Mapping[str, float] | None = None)
             Difference(kind=kind, name=name, step=step, absolute=absolute, relative=relative, ulp=ulp, limit=limit, note=note)
         )
     return Parity(limits=chosen, differences=tuple(differences))
+
+
+def limits_of(recipe: Recipe) -> dict[str, float]:
+    """The stated tolerances; what is not named is not judged."""
+    adam = {"weights": ADAM_WEIGHTS} if recipe.precision == "fp64" and recipe.optimizer != "sgd" else {}
+    return {**LIMITS[recipe.precision], **adam}
 
 
 def check_comparable(one: Trace, other: Trace) -> None:

@@ -140,6 +140,15 @@ def test_float32_is_judged_at_the_first_step(pair):
     assert compared(*pair({gradient: lambda a: a * np.float32(1.011)}, recipe)).failure.kind == "gradients"
 
 
+def test_weights_under_adam_have_room_for_its_division(pair):
+    change = {"0/weights/features.3.weight": lambda a: a * (1 + 1e-9)}
+    assert compared(*pair(change)).failure.kind == "weights"
+    adam = RECIPE.with_values({"optimizer": "adam"})
+    assert compared(*pair(change, adam)).failure is None
+    assert compared(*pair({"0/weights/features.3.weight": lambda a: a * (1 + 1e-7)}, adam)).failure.kind == "weights"
+    assert compared(*pair({"0/slots/first_moment/features.3.weight": lambda a: a * (1 + 1e-9)}, adam)).failure.kind == "slots"
+
+
 def test_numbers_of_a_difference():
     a = np.array([1.0, 2.0, -4.0])
     assert distance(a, a) == (0, 0, 0)

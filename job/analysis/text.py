@@ -1,0 +1,67 @@
+"""A comparison as text for a terminal."""
+
+from job.analysis.comparison import Comparison, p_text, points, spaced
+
+
+def table(found: Comparison) -> str:
+    parts = [runs(found), differences(found), pairs(found), classes(found), found.verdict]
+    return "\n\n".join(part for part in parts if part)
+
+
+def columns(rows: list[list[str]], *, right: int = 0) -> str:
+    """Rows in aligned columns; those from number `right` on are numbers."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if right and i >= right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def runs(found: Comparison) -> str:
+    rows = [["run", "engine", "recipe", "seed", "epochs", "test", "95 % interval", "images", "ECE", "images/s", "(training)"]]
+    for run in found.figures:
+        interval = f"{100 * run.low:.1f} – {100 * run.high:.1f}"
+        numbers = [
+            str(run.seed),
+            str(run.epochs),
+            percent(run.test_accuracy),
+            interval,
+            str(run.test_images),
+            f"{run.calibration_error:.3f}",
+        ]
+        rows.append([run.id, run.engine, run.recipe, *numbers, f"{run.images_per_second:.0f}", percent(run.train_accuracy)])
+    return columns(rows, right=3)
+
+
+def differences(found: Comparison) -> str:
+    if not found.differences:
+        return "The runs differ in nothing that is recorded."
+    rows = [["differs", *(run.id for run in found.figures), ""]]
+    for row in found.differences:
+        rows.append([row.what, *row.values, row.why if row.fair else f"UNFAIR: {row.why}"])
+    return columns(rows)
+
+
+def pairs(found: Comparison) -> str:
+    rows = [["pair", "difference", "95 % interval", "McNemar", "only 1st right", "only 2nd right", "agree"]]
+    for name, pair in found.pairs.items():
+        interval = f"{points(pair.low)} to {points(pair.high)}"
+        counts = [str(pair.only_first), str(pair.only_second), percent(pair.agreement)]
+        rows.append([name, points(pair.difference), interval, p_text(pair.p), *counts])
+    return columns(rows, right=1) if found.pairs else ""
+
+
+def classes(found: Comparison) -> str:
+    rows = [["test accuracy on", *(run.id for run in found.figures)]]
+    for number, name in enumerate(found.classes):
+        values = [run.per_class[number] if number < len(run.per_class) else None for run in found.figures]
+        rows.append([name, *("—" if value is None else percent(value) for value in values)])
+    return spaced(columns(rows, right=1))
