@@ -3,7 +3,7 @@
 Two traces of one recipe and seed, of either engine, are compared by `job.analysis.parity`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,10 @@ def trace(
     seed: int,
     steps: int,
     at: frozenset[int],
+    advance: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """Train for `steps` steps; returns the facts that identify the trace.  `at`: the steps, from 0, that are observed in full."""
+    """Train for `steps` steps; returns the facts that identify the trace.  `at`: the steps, from 0, that are observed in full.
+    `advance` is called after each step."""
     architecture = recipe.architecture(CLASSES)
     engine.prepare(recipe, architecture, rate_factors(recipe, architecture))
     engine.place("train", *generated(seed, BATCHES * recipe.batch_size))
@@ -52,6 +54,7 @@ def trace(
                 writer.add(f"{step}/{name}", array)
         engine.step(chosen, rate=learning_rate(recipe, step, steps), number=step + 1)
         outcomes.append(engine.read())
+        advance()
         if step in at:
             for kind, tensors in (("slots", engine.slots()), ("weights", engine.weights())):
                 for name, array in tensors:

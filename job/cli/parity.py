@@ -35,7 +35,7 @@ def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
     """Compare two traces, files or s3://…, layer by layer; exit 1 where they differ by more than rounding may.
 
     Inputs, initial weights and dropout masks must be equal to the bit.  fp64: all else within 1e-11 of the largest value of
-    its tensor, at every step.  fp32, at step 0: activations, logits and loss 5e-6, gradients 1e-2 of their norm.
+    its tensor, at every step (weights under Adam 1e-8).  fp32, at step 0: activations, logits and loss 5e-6, gradients 1e-2 of their norm.
     """
     from job.analysis.parity import compare
     from job.io.tracefile import opened

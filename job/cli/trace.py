@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
@@ -44,7 +45,8 @@ def trace(**values: Any) -> int:
     engine = engines.load(values["engine"] or _only_engine())(device=values["device"], threads=threads)
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
         writer = TraceWriter(Path(folder))
-        facts = write(engine, recipe, writer, seed=values["seed"], steps=values["steps"], at=at)
+        with tqdm(total=values["steps"], unit="step", disable=None) as bar:  # None: no bar where there is no terminal
+            facts = write(engine, recipe, writer, seed=values["seed"], steps=values["steps"], at=at, advance=bar.update)
         path = Path(folder) / "trace.safetensors"
         writer.finish(path, {**facts, "threads": threads})
         size = path.stat().st_size
