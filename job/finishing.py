@@ -1,17 +1,20 @@
 """The end of a run: predictions, figures, event file, report; then everything is flushed, and the summary commits it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from job.analysis.report import write_report
 from job.core import metrics
 from job.core.exits import Exit
 from job.io.checkpoint import sha256
 from job.io.events import write_events
 from job.io.plots import draw_all
+from job.io.results import Attempt, Results, attempts_of
 from job.io.store import StoreError, local_errors
 from job.progress import jsonl, peak_memory
 from job.stopping import Stopped
@@ -35,6 +38,7 @@ def finish(training: "Training") -> dict[str, Any]:
     folder = training.spool.path("final", training.run.attempt, "predictions.npz").parent
     with local_errors(folder):
         write_results(training, folder, logits)
+        write_report([as_results(training, summary, folder, logits)], folder / "report.html")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests = {path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
     summary |= {"attempt": training.run.attempt, "final": digests}
@@ -95,6 +99,27 @@ def write_results(training: "Training", folder: Path, logits: NDArray[np.float32
         images=test.images,
         classes=training.data.classes,
         title=training.run.id,
+    )
+
+
+def as_results(training: "Training", summary: dict[str, Any], folder: Path, logits: NDArray[np.float32]) -> Results:
+    """The run as its readers will see it."""
+    run = training.run
+    attempts, names = [Attempt(name=run.attempt, claim=training.claim, end={"exit_code": 0, "reason": "finished"})], [training.newest]
+    with suppress(StoreError):  # a store that is away must not keep the page from being written
+        attempts = [*(a for a in attempts_of(run) if a.name != run.attempt), *attempts]
+        names = sorted({*run.checkpoint_names(), *names}, reverse=True)
+    return Results(
+        id=run.id,
+        url=f"{run.store.url}/{run.id}",
+        record=training.record,
+        summary=summary,
+        lines=training.progress.lines,
+        logits=logits,
+        labels=training.data.test.labels,
+        attempts=attempts,
+        checkpoints=names,
+        plots={path.stem: path.read_bytes() for path in sorted((folder / "plots").glob("*.png"))},
     )
 
 

@@ -74,12 +74,12 @@ def accuracy_curves(epochs: Lines, path: Path, *, title: str) -> Figure:
     figure, axes = _curves("Accuracy after each epoch", title)
     ends: list[End] = []
     for part, name in names.items():
-        x, y = _series(epochs, "epoch", f"{part}_accuracy")
+        x, y = series(epochs, "epoch", f"{part}_accuracy")
         ends += _draw_curve(axes, part, x, 100 * y, name, "{:.1f} %")
     axes.set(ylim=(0, 100), ylabel="accuracy in %")
     axes.set_yticks(range(0, 101, 10))
     _finish_curves(axes, epochs, ends)
-    return _save(figure, path)
+    return saved(figure, path)
 
 
 @house_style()
@@ -94,18 +94,18 @@ def loss_curves(lines: Lines, path: Path, *, title: str) -> Figure:
     }
     figure, axes = _curves("Loss (cross-entropy) during training", title)
     ends: list[End] = []
-    x, y = _series(intervals, "step", "loss")
+    x, y = series(intervals, "step", "loss")
     if x.size:
         # Steps become fractions of epochs as soon as one finished epoch tells how many steps it has.
         steps = epochs[0]["step"] / epochs[0]["epoch"] if epochs else 1
         axes.plot(x / steps, y, color=INTERVALS, linewidth=0.9, label="training, mean of each logging interval")
         axes.set_xlabel("epoch" if epochs else "step")
     for part, name in names.items():
-        x, y = _series(epochs, "epoch", f"{part}_loss")
+        x, y = series(epochs, "epoch", f"{part}_loss")
         ends += _draw_curve(axes, part, x, y, name, "{:.3f}")
     axes.set(ylim=(0, 1.04 * axes.get_ylim()[1]), ylabel="loss in nats per image")
     _finish_curves(axes, epochs, ends)
-    return _save(figure, path)
+    return saved(figure, path)
 
 
 @house_style()
@@ -116,7 +116,7 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
     shares = 100 * matrix / np.maximum(totals, 1)
     hits, total = int(np.trace(matrix)), int(matrix.sum())
     side = max(6.0, 0.72 * len(classes))
-    figure = _figure(side + 2, side + 1.9)
+    figure = new_figure(side + 2, side + 1.9)
     axes = figure.add_subplot()
     right = f"{hits:,} of {total:,} images are right ({100 * hits / max(total, 1):.1f} %): the diagonal"
     _titles(axes, "Confusion matrix: which class is taken for which", f"{title}\n{right}")
@@ -135,7 +135,7 @@ def confusion_matrix(matrix: NDArray[np.int64], classes: Sequence[str], path: Pa
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return _save(figure, path)
+    return saved(figure, path)
 
 
 @house_style()
@@ -151,7 +151,7 @@ def confident_mistakes(
     shown = wrong[np.argsort(-sureness[wrong], kind="stable")][:count]
     columns = 5
     rows = -(-len(shown) // columns) or 1
-    figure = _figure(8.2, 1.88 * rows + 1.1)
+    figure = new_figure(8.2, 1.88 * rows + 1.1)
     figure.suptitle("The most confident mistakes" if len(shown) else "No mistakes", x=0.015, ha="left", fontweight="bold")
     body = figure.add_subfigure(figure.add_gridspec()[0])
     summary = f"{len(wrong):,} of {len(labels):,} predictions are wrong"
@@ -168,7 +168,7 @@ def confident_mistakes(
     if not len(shown):
         axes = grid[0, 0]
         axes.text(0.5, 0.5, "Nothing to show: every prediction was right.", ha="center", va="center", fontsize=14)
-    return _save(figure, path)
+    return saved(figure, path)
 
 
 def draw_all(
@@ -184,21 +184,21 @@ def draw_all(
     return [accuracy, loss, matrix, mistakes]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure of `width` × `height` inches with its own canvas, which takes the place of pyplot's."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Figure:
+def saved(figure: Figure, path: Path) -> Figure:
     """As PNG, without the version of matplotlib, so that the bytes depend on the numbers only."""
     figure.savefig(path, format="png", metadata={"Software": None})
     return figure
 
 
 def _curves(what: str, title: str) -> tuple[Figure, Axes]:
-    figure = _figure(9.6, 6)
+    figure = new_figure(9.6, 6)
     axes = figure.add_subplot()
     _titles(axes, what, title)
     axes.set_xlabel("epoch")
@@ -211,7 +211,7 @@ def _titles(axes: Axes, what: str, title: str) -> None:
     axes.set_title(what, fontweight="bold", pad=14 + 15 * (title.count("\n") + 1))
 
 
-def _series(lines: Lines, x: str, y: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def series(lines: Lines, x: str, y: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The x and y of those lines that have a finite y."""
     pairs = [(line[x], line[y]) for line in lines if line.get(y) is not None and np.isfinite(line[y])]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
