@@ -82,7 +82,7 @@ def test_kills_at_random_times(engine: str, kills: int, server: Server, alone, t
 def test_the_server_is_away_for_a_while(seconds: int, alone, tmp_path: Path) -> None:
     with weed() as server:
         server.make_bucket("results")
-        process = begin("torch", server, "away", tmp_path / "t", "--epochs", str(12 * seconds), "--log-steps", "50")
+        process = begin("torch", server, "away", tmp_path / "t", "--epochs", str(20 + 5 * seconds), "--checkpoint-steps", "0")
         process.wait_for("first checkpoint")
         server.kill()
         process.wait_for("trying again and again")
@@ -121,7 +121,7 @@ def test_the_server_is_gone_for_good(alone, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 6))])
 def test_a_bad_network(seed: int, server: Server, alone, tmp_path: Path) -> None:
     with Proxy(server, seed=seed, errors=0.1, resets=0.05, delays=(0.05, 3.0), truncations=0.02, lost_replies=0.02) as proxy:
-        process = begin("torch", proxy, f"bad-{seed}", tmp_path / "t")
+        process = begin("torch", proxy, f"bad-{seed}", tmp_path / "t", "--checkpoint-steps", "0")
         assert process.wait(500) == 0, process.said
         assert {"Error", "Delay"} <= set(proxy.counts), proxy.counts
     found = objects(server)

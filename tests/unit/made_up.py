@@ -22,6 +22,7 @@ def results(
     fingerprint: str = "f" * 64,
     labels_seed: int = 0,
     epochs: int = 20,
+    recipe_name: str = "default",
     **recipe: Any,
 ) -> Results:
     """Predictions are right for exactly `accuracy` of the images; `noise` chooses for which."""
@@ -29,7 +30,7 @@ def results(
     predictions = labels.copy()
     wrong = np.random.default_rng(noise + 1).permutation(images)[: round(images * (1 - accuracy))]
     predictions[wrong] = (predictions[wrong] + 1 + wrong % 9) % 10
-    made = Recipe(epochs=epochs, **recipe)
+    made = Recipe(epochs=epochs, name=recipe_name, **recipe)
     data = {"name": "cifar10", "fingerprint": fingerprint, "classes": CLASSES, "train_images": 50_000, "test_images": images}
     return Results(
         id=name,
