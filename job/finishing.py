@@ -132,6 +132,10 @@ def commit(training: "Training", summary: dict[str, Any]) -> None:
         return min(end, training.stop.deadline())
 
     flushed = training.spool.flush(limit)
+    if flushed and not training.run.store.conditional:
+        training.say(
+            f"{training.run.store.url} ignores conditional puts: if two attempts end at the same moment, the last summary wins (each is whole)"
+        )
     while flushed:
         try:
             return training.run.commit(summary)

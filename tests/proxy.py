@@ -95,7 +95,7 @@ class Proxy:
     `errors`: share answered with 500 InternalError, 503 SlowDown or 503 without XML; `resets`: share; `delays`: (share, seconds);
     `truncations`: share; `lost_replies`: share of writes (PUT, POST, DELETE).  The n-th request to arrive meets the same fault for the same
     seed.  `decide` replaces the schedule: it gets the Request and returns the Fault, or None.  `certificate`: a PEM file with key and
-    certificate; the proxy then speaks TLS.  `counts` tells what was done, `requests` what was asked.
+    certificate; the proxy then speaks TLS.  `counts` tells what was done, `requests` what was asked, `connections` how many were made.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class Proxy:
         self.counts: Counter[str] = Counter()
         """requests by the fault they met; "none" for the others"""
         self.requests: list[Request] = []
+        self.connections = 0
         self.lock, self.closing = threading.Lock(), threading.Event()
         self._listener = _Listener(("127.0.0.1", 0), _Handler, bind_and_activate=True)
         self._listener.proxy = self
@@ -172,6 +173,10 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
     proxy: Proxy
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.proxy.connections += 1
+        super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Without the polite end of the original, which would turn a reset into an orderly close."""

@@ -3,13 +3,13 @@
 import base64
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from job import __version__
 from job.analysis.comparison import Comparison, compare, p_text, points
 from job.analysis.curves import draw_curves
 from job.analysis.text import percent
@@ -48,7 +48,7 @@ def page(runs: Sequence[Results], found: Comparison, figures: dict[str, bytes]) 
         comparison=found,
         curves=[_image(name, figures[name]) for name in (("accuracy", "loss") if single else ("curves", "losses")) if name in figures],
         runs=[_described(run) for run in runs],
-        version=__version__,
+        version=version("alexnet-job"),
     )
 
 

@@ -9,13 +9,14 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.io.checkpoint import sha256
-from job.io.store import NotFound, Store
+from job.io.store import NotFound, Store, StoreError
 
 CHECKPOINT = re.compile(r"step-(\d{8})-(\d{4})-([0-9a-f]{6})")
 ATTEMPT = re.compile(r"(\d{4})-([0-9a-f]{6})")
@@ -74,7 +75,8 @@ class Run:
         self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
         self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(dict(facts)))
         self.look()
-        self.store.abort_uploads(self.key(""))  # of attempts that died; one that still lives will look, and leave
+        with suppress(StoreError):  # left by attempts that died, these only cost space; one that still lives will look, and leave
+            self.store.abort_uploads(self.key(""))
 
     def look(self) -> None:
         """Raises JobError: 77 if a newer attempt is at work on the run, 0 if the run has ended."""

@@ -2,16 +2,26 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from job.io.store import Store, open_store
 from tests import servers
 from tests.servers import Server, without_aws
 
 BUCKET = "contract"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """Have boto3 parse its description of S3 once: each of these tests makes clients of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", staticmethod(cache(JSONFileLoader().load_file)))
+        yield
 
 
 @pytest.fixture(scope="session")

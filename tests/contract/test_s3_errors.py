@@ -5,7 +5,6 @@ The server is SeaweedFS.  Where it has no such failure (regions, roles), the pro
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +39,7 @@ def told(
         set_environment({name: value for name, value in (weed.environment | dict(variables)).items() if value is not None})
         with caplog.at_level("DEBUG"), pytest.raises(StoreError) as caught:
             (ACTIONS[action] if isinstance(action, str) else action)(open_store(url))
+        assert caught.value.__context__ is None  # boto3's exceptions hold the server's answer and the request
         for text in [*chain(caught.value), caplog.text]:
             assert not any(secret in text for secret in secrets)
         return caught.value
@@ -151,9 +151,8 @@ def test_a_private_authority(
     told: Told, weed: Server, place: str, certificate: Path, set_environment: Callable[[Mapping[str, str]], None]
 ) -> None:
     with Proxy(weed, certificate=certificate) as tls:
-        begun = time.monotonic()
         final(told(tls.environment | {"AWS_MAX_ATTEMPTS": "6"}), tls.endpoint, "certificate is not trusted", "AWS_CA_BUNDLE")
-        assert time.monotonic() - begun < 3  # trying again would not help, and takes 15 s on average
+        assert tls.connections == 1  # trying again would not help
         wrong_name = tls.endpoint.replace("127.0.0.1", "localhost")
         final(told({"AWS_ENDPOINT_URL_S3": wrong_name, "AWS_CA_BUNDLE": str(certificate)}), "not trusted", "check the host name")
         for bundle in ("/no/such/file", __file__):
@@ -219,7 +218,7 @@ def test_refusals_are_final(told: Told, weed: Server, status: int, code: str, wo
 def test_what_may_pass(told: Told, weed: Server, status: int, code: str, words: str) -> None:
     """A 404 that an ingress gives while the server behind it is away must not read as "there is no such object"."""
     with Proxy(weed, decide=lambda _: Error(status=status, code=code)) as proxy:
-        for action in ("put", "get", "list"):
+        for action in ("put",) if code == "SlowDown" else ("put", "get", "list"):  # boto3 waits longer after a SlowDown
             passing(told(proxy.environment, action), proxy.endpoint, f"({status}", code, words)
 
 

@@ -57,7 +57,7 @@ def first(fault: Fault, method: str, part: str = "", times: int = 1) -> Callable
 
 
 def test_a_busy_server_is_asked_again(proxy: Proxy, store: Store) -> None:
-    proxy.decide = first(Error(status=503, code="SlowDown"), "PUT", times=2)
+    proxy.decide = first(Error(status=503, code="ServiceUnavailable"), "PUT", times=2)
     store.put("k", b"x")
     assert [r.method for r in proxy.requests] == ["PUT"] * 3
     assert store.get("k") == b"x"
@@ -129,6 +129,13 @@ def test_a_store_that_cannot_be_asked_is_not_called_unconditional(proxy: Proxy, 
         _ = store.conditional
     proxy.decide = first(LostReply(), "PUT", times=4)
     assert store.conditional
+
+
+def test_the_race_for_conditional_leaves_nothing_that_a_listing_shows(proxy: Proxy, store: Store) -> None:
+    proxy.decide = lambda r: Error(status=403, code="AccessDenied") if r.method == "DELETE" else None
+    assert store.conditional
+    assert store.list() == []
+    assert store.folders() == []
 
 
 @pytest.mark.parametrize("part", ["?uploads", "partNumber=1", "partNumber=2", "?uploadId="])
@@ -227,29 +234,29 @@ def test_a_late_answer_is_waited_for(proxy: Proxy, store: Store) -> None:
 
 
 def test_all_of_it_at_once(weed: Server, set_environment: Set, place: str, big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight workers under the shares that the end-to-end tests use."""
+    """Five workers under the shares that the end-to-end tests use."""
     with Proxy(weed, seed=7, errors=0.1, resets=0.05, delays=(0.05, 0.3), truncations=0.02, lost_replies=0.02) as proxy:
         set_environment(proxy.environment)
         monkeypatch.delenv("AWS_MAX_ATTEMPTS")
         store = open_store(place)
 
         def work(number: int) -> bool:
-            for i in range(4):
+            for i in range(3):
                 store.put(f"{number}/{i}", f"{number} {i}".encode())
                 assert store.get(f"{number}/{i}") == f"{number} {i}".encode()
             store.delete(f"{number}/0")
-            assert [e.key for e in store.list(f"{number}/")] == [f"{number}/{i}" for i in range(1, 4)]
+            assert [e.key for e in store.list(f"{number}/")] == [f"{number}/{i}" for i in range(1, 3)]
             return store.put_if_absent("summary", f"{number}".encode())
 
-        with ThreadPoolExecutor(9) as pool:
+        with ThreadPoolExecutor(6) as pool:
             upload = pool.submit(store.put, "big", big)
-            won = list(pool.map(work, range(8)))
+            won = list(pool.map(work, range(5)))
             upload.result()
         assert sum(won) == 1
         assert store.get("summary") == f"{won.index(True)}".encode()
         assert store.get("big") == big.read_bytes()
-        assert proxy.counts["Error"] > 5
-        assert proxy.counts["Reset"] > 1
+        assert proxy.counts["Error"] > 3
+        assert proxy.counts["Reset"] > 0
 
 
 def test_the_schedule_of_a_proxy_follows_its_seed(weed: Server) -> None:
