@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from job.analysis.diagnosis import findings
 from job.analysis.report import write_report
 from job.core import metrics
 from job.core.exits import Exit
 from job.io.checkpoint import sha256
 from job.io.events import write_events
 from job.io.plots import draw_all
-from job.io.results import Attempt, Results, attempts_of
+from job.io.resource_plots import draw_resources
+from job.io.results import Attempt, Results, attempts_of, resources_of
 from job.io.store import StoreError, local_errors
 from job.progress import jsonl, peak_memory
 from job.stopping import Stopped
@@ -34,10 +36,13 @@ def finish(training: "Training") -> dict[str, Any]:
         load_best(training, model)
     test = training.data.test
     logits = training.evaluate("test", np.arange(len(test)))
-    summary = figures(training, f"checkpoints/{model}/model.safetensors", logits)
+    resources = training.sampler.stop()
+    rows = samples(training)
+    summary = figures(training, f"checkpoints/{model}/model.safetensors", logits) | accounts(training, resources, rows)
     folder = training.spool.path("final", training.run.attempt, "predictions.npz").parent
     with local_errors(folder):
         write_results(training, folder, logits)
+        draw_resources(rows, folder / "plots" / "resources.png", title=training.run.id)
         write_report([as_results(training, summary, folder, logits)], folder / "report.html")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests = {path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
@@ -84,6 +89,37 @@ def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> di
         accuracy = metrics.accuracy(logits[:kept], test.labels[:kept]) if kept else None
         summary["truncated_test"] = {"images": kept, "test_accuracy": accuracy}
     return summary
+
+
+def samples(training: "Training") -> list[dict[str, Any]]:
+    """Resource rows of all attempts: those of earlier ones from the store, if it answers, ours from the spool or the store."""
+    rows: list[dict[str, Any]] = []
+    with suppress(StoreError):
+        rows = [row for row in resources_of(training.run) if row["attempt"] != training.run.attempt]
+    return rows + [{**row, "attempt": training.run.attempt} for row in training.sampler.rows]
+
+
+def accounts(training: "Training", resources: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where the time went, what was used, and what that says."""
+    ledger, progress = training.ledger, training.progress
+    speeds = [line["images_per_second"] for line in progress.lines if line["kind"] == "interval"]
+    images = progress.step * training.recipe.batch_size
+    time_spent = {name: round(seconds, 2) for name, seconds in ledger.total.items()}
+    checkpoint = None
+    if training.spool.upload_seconds is not None and progress.epochs:
+        checkpoint = {"store_seconds": training.spool.upload_seconds, "interval_seconds": ledger.total["step"] / len(progress.epochs)}
+    found: dict[str, Any] = {
+        "time": time_spent,
+        "goodput": round(ledger.goodput, 4),
+        "images_per_second_p5": float(np.percentile(speeds, 5)),
+        # forward, and twice as much backward (Kaplan et al. 2020, section 2.1); a multiply-accumulate is two operations
+        "flop_per_second": float(np.median(speeds)) * 6 * training.architecture.macs,
+        "resources": resources,
+        "findings": findings(time=time_spent, rows=rows, checkpoint=checkpoint),
+    }
+    if energy := resources.get("energy_joules"):
+        found["images_per_joule"] = images / energy if training.found_step == 0 else None
+    return found
 
 
 def write_results(training: "Training", folder: Path, logits: NDArray[np.float32]) -> None:
@@ -134,7 +170,8 @@ def commit(training: "Training", summary: dict[str, Any]) -> None:
     flushed = training.spool.flush(limit)
     if flushed and not training.run.store.conditional:
         training.say(
-            f"{training.run.store.url} ignores conditional puts: if two attempts end at the same moment, the last summary wins (each is whole)"
+            f"{training.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary wins, "
+            "each being whole"
         )
     while flushed:
         try:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
+from job.analysis.diagnosis import predecessor
 from job.core import metrics
 from job.core.exits import Exit, JobError
 from job.core.initial import initial_weights
+from job.core.ledger import Ledger
 from job.core.recipe import Recipe, differences
 from job.core.sampling import permutation, plan, steps_per_epoch, validation_split
 from job.core.schedule import learning_rate
@@ -26,6 +29,7 @@ from job.engines import Engine, evaluate
 from job.finishing import finish
 from job.io.checkpoint import read_tensors, write_tensors
 from job.io.dataset import Dataset
+from job.io.resources import Sampler
 from job.io.run import Checkpoint, Run, encoded
 from job.io.spool import Spool
 from job.io.store import StoreError, local_errors
@@ -70,6 +74,7 @@ class Training:
             )
         self.total = self.per_epoch * self.recipe.epochs
         self.progress = Progress()
+        self.ledger = Ledger()
         self.found_step = 0
         self.snapshot_step = -1
         self.snapshot_seconds: float | None = None
@@ -91,9 +96,13 @@ class Training:
         self.spool = Spool(self.run, self.options.spool, limit=self.options.spool_limit, say=self.say)
         self.watch = Watch(self.run, self.status)
         self.work = self.spool.folder / ".tmp-work"
+        attempt = self.spool.path("attempts", self.run.attempt, "claim.json").parent
+        self.sampler = Sampler(attempt, deliver=self.spool.add, say=self.say, gauges=self.gauges)
+        self.sampler.start()
         try:
             self.resume()
             self.stop.gently()
+            self.ledger.add("start-up", time.time() - psutil.Process().create_time())
             while self.progress.step < self.total or len(self.progress.epochs) < self.recipe.epochs:
                 self.train_epoch()
                 self.finish_epoch()
@@ -102,6 +111,7 @@ class Training:
         except StoreError as error:
             raise self.kept(error) from error
         finally:
+            self.sampler.stop()
             self.watch.close()
             self.spool.close()
 
@@ -128,6 +138,8 @@ class Training:
             "image": self.options.image,
         }
         self.run.claim(self.claim)
+        if note := predecessor(self.run):
+            self.say(note)
         reused = self.recipe.pretrained_rate if self.recipe.pretrained else 1.0
         head = self.architecture.head.name + "."
         self.engine.prepare(
@@ -147,6 +159,7 @@ class Training:
         self._load(checkpoint, slots=True)
         lines = (checkpoint.folder / "metrics.jsonl").read_text().splitlines()
         self.progress = Progress(**checkpoint.state["progress"], lines=[json.loads(line) for line in lines])
+        self.ledger = Ledger(checkpoint.state.get("ledger"))
         self.found_step, self.newest = self.progress.step, checkpoint.name
         shutil.rmtree(checkpoint.folder)
         origin = checkpoint.state["engine"]
@@ -161,17 +174,18 @@ class Training:
         self.clock, self.clock_step = time.perf_counter(), progress.step
         while progress.step < (epoch + 1) * self.per_epoch and len(progress.epochs) == epoch:
             number = progress.step + 1
-            self.engine.step(
-                plan(recipe, self.architecture, self.options.seed, order, epoch=epoch, step=progress.step % self.per_epoch),
-                rate=learning_rate(recipe, progress.step, self.total),
-                number=number,
-            )
-            progress.step = number
             boundary = number % self.options.log_steps == 0 or number % self.per_epoch == 0
             due = self.options.checkpoint_steps and number % self.options.checkpoint_steps == 0 and number % self.per_epoch
-            stopping = self.stop()
-            if boundary or due or stopping:
-                self.read_losses()
+            with self.ledger.spend("step"):
+                self.engine.step(
+                    plan(recipe, self.architecture, self.options.seed, order, epoch=epoch, step=progress.step % self.per_epoch),
+                    rate=learning_rate(recipe, progress.step, self.total),
+                    number=number,
+                )
+                progress.step = number
+                stopping = self.stop()
+                if boundary or due or stopping:
+                    self.read_losses()
             if boundary:
                 self.log_interval(epoch)
             if stopping:
@@ -259,6 +273,7 @@ class Training:
             held_out = self.evaluate("train", self.held_out)
             line["validation_loss"] = metrics.cross_entropy(held_out, self.data.train.labels[self.held_out])
             line["validation_accuracy"] = metrics.accuracy(held_out, self.data.train.labels[self.held_out])
+        line["seconds"] = self.ledger.end_epoch()
         progress.lines.append(line)
         progress.epoch_loss, progress.epoch_hits = 0.0, 0
         self.say(
@@ -277,8 +292,10 @@ class Training:
     def checkpoint(self, accuracy: float | None = None) -> None:
         """Hand a checkpoint over to the spool, which may have to make room first."""
         self.check()
-        self.spool.wait_for_room(self.checkpoint_bytes, self.stop)
-        self.snapshot(accuracy)
+        with self.ledger.spend("upload wait"):
+            self.spool.wait_for_room(self.checkpoint_bytes, self.stop)
+        with self.ledger.spend("checkpoint"):
+            self.snapshot(accuracy)
         if self.stop():
             self.save_and_leave()
 
@@ -297,7 +314,7 @@ class Training:
             with local_errors(folder):
                 write_tensors(folder / "model.safetensors", shapes, dtype, self.engine.weights())
                 write_tensors(folder / "optimizer.safetensors", slots, dtype, self.engine.slots())
-                (folder / "state.json").write_bytes(encoded({"progress": progress.state, "engine": self.engine.name}))
+                (folder / "state.json").write_bytes(encoded(self._state()))
                 (folder / "metrics.jsonl").write_text(jsonl(progress.lines))
                 if best:  # kept here as well, as the store may be away when it is wanted
                     self.work.mkdir(exist_ok=True)
@@ -309,6 +326,9 @@ class Training:
         self.snapshot_step, self.newest, self.snapshot_seconds = progress.step, name, time.monotonic() - begun
         self.spool.add_checkpoint(folder, progress.step, progress.best)
 
+    def _state(self) -> dict[str, Any]:
+        return {"progress": self.progress.state, "engine": self.engine.name, "ledger": self.ledger.state}
+
     @property
     def checkpoint_bytes(self) -> int:
         size = 8 if self.recipe.precision == "fp64" else 4
@@ -319,6 +339,7 @@ class Training:
         if self.progress.step > max(self.found_step, self.snapshot_step) and self.time_for_another():
             self.spool.drop_waiting_checkpoints(keep=self.progress.best)
             self.snapshot()
+        self.sampler.stop()
         self.spool.flush(self.stop.deadline)
         raise Stopped
 
@@ -356,6 +377,10 @@ class Training:
             "images_per_second": newest.get("images_per_second"),
         }
 
+    def gauges(self) -> dict[str, Any]:
+        """For each resource sample."""
+        return {"step": self.progress.step, "epoch": len(self.progress.epochs), "spool_bytes": self.spool.waiting_bytes}
+
     def kept(self, error: StoreError) -> StoreError:
         """Nothing is lost: what the store does not take stays in a folder that `alexnet sync` delivers later; the error to end with."""
         if self.summary is None and not self.stop() and self.progress.step > max(self.found_step, self.snapshot_step):
@@ -383,7 +408,8 @@ class Training:
 
     def evaluate(self, split: Any, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
-        logits = evaluate(self.engine, split, indices, self.recipe.batch_size, self.stop)
+        with self.ledger.spend("evaluation"):
+            logits = evaluate(self.engine, split, indices, self.recipe.batch_size, self.stop)
         if logits is None:
             self.save_and_leave()
         assert logits is not None

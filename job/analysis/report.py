@@ -22,6 +22,7 @@ ALT = {
     "mistakes": "the most confident mistakes",
     "curves": "test and training accuracy of all runs",
     "losses": "loss of all runs",
+    "resources": "what the machine did over time",
 }
 FACTS = ("engine", "device", "torch", "tensorflow", "keras", "cuda", "cudnn", "numpy", "precision", "parameters", "model")
 

@@ -16,7 +16,7 @@ OVERRIDES = ("epochs", "batch_size", "image_size", "width", "precision", "valida
 """recipe keys with a flag of their own; `--set` reaches all"""
 OTHER = (
     *("ENGINE", "DATA", "OUTPUT", "RUN_ID", "SEED", "DEVICE", "RECIPE", "MIRROR", "CACHE", "INIT_FROM", "SUBSET", "THREADS", "IMAGE"),
-    *("GRACE", "FLUSH_TIMEOUT", "SPOOL", "SPOOL_LIMIT"),
+    *("GRACE", "FLUSH_TIMEOUT", "SPOOL", "SPOOL_LIMIT", "LOG_FORMAT"),
 )
 """`ALEXNET_*` variables that are no recipe keys"""
 

@@ -1,5 +1,6 @@
 """`alexnet train`."""
 
+import json
 import os
 import secrets
 import signal
@@ -19,21 +20,24 @@ from job.stopping import Stopped, StopSignal
 
 
 class Display:
-    """A progress bar on a terminal, plain lines in a log."""
+    """A progress bar on a terminal, plain lines in a log, or an object of JSON for each line."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: str = "auto") -> None:
         self.bar: tqdm[Any] | None = None
-        self.terminal = sys.stderr.isatty()
+        self.json = form == "json"
+        self.terminal = form == "auto" and sys.stderr.isatty()
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, **facts: Any) -> None:
         if self.terminal:
             tqdm.write(line, file=sys.stderr)
-        else:
-            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+            return
+        stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "message": line}
+        print(json.dumps(stamp | facts) if self.json else f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
     def show(self, step: int, total: int, loss: float, speed: float) -> None:
         if not self.terminal:
-            self.say(f"step {step}/{total}: loss {loss:.4f}, {speed:.0f} images/s")
+            facts = {"step": step, "steps": total, "loss": loss, "images_per_second": speed} if self.json else {}
+            self.say(f"step {step}/{total}: loss {loss:.4f}, {speed:.0f} images/s", **facts)
             return
         if self.bar is None:
             self.bar = tqdm(total=total, initial=step, unit="step", file=sys.stderr, dynamic_ncols=True)
@@ -55,7 +59,7 @@ class Display:
     envvar="ALEXNET_DATA",
     default="cifar10",
     show_default=True,
-    help="cifar10, digits, or a folder or archive in CIFAR-10's binary layout.",
+    help="cifar10, digits, a folder or archive in CIFAR-10's binary layout, or s3://… as `alexnet data push` fills it.",
 )
 @click.option("--output", envvar="ALEXNET_OUTPUT", default="runs", show_default=True, help="Folder or s3://bucket/prefix for the results.")
 @click.option("--run-id", envvar="ALEXNET_RUN_ID", help="Name of the run; the same name continues it. Default: a new, unique one.")
@@ -111,6 +115,14 @@ class Display:
     metavar="MIB",
     help="What may wait for upload before training waits.",
 )
+@click.option(
+    "--log-format",
+    envvar="ALEXNET_LOG_FORMAT",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    show_default=True,
+    help="auto: a progress bar on a terminal, else text.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and end.")
 def train(**values: Any) -> int:
     """Train, evaluate on the whole test set, and leave everything in --output/RUN_ID."""
@@ -121,7 +133,7 @@ def train(**values: Any) -> int:
     if values["run_id"] is None and "ALEXNET_RUN_ID" in os.environ:
         values["run_id"] = ""  # set but empty, which click takes for not set
     _check(recipe, values)
-    stop, display = StopSignal(values["grace"]), Display()  # before a framework is imported
+    stop, display = StopSignal(values["grace"]), Display(values["log_format"])  # before a framework is imported
     try:
         return _train(recipe, values, stop, display)
     except Stopped:  # before there was a training
@@ -153,6 +165,7 @@ def _check(recipe: Recipe, values: dict[str, Any]) -> None:
 def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Display) -> int:
     from job import engines
     from job.io import dataset
+    from job.io.copies import fetch_dataset
     from job.io.run import Run
     from job.io.store import open_store
     from job.progress import Options, peak_memory
@@ -163,7 +176,13 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     if (summary := run.summary()) is not None:
         display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {where}")
         return Exit.DONE
-    data = dataset.load(values["data"], cache=values["cache"] or _cache(), mirror=values["mirror"], progress=_progress(display))
+    data = dataset.load(
+        values["data"],
+        cache=values["cache"] or cache_folder(),
+        mirror=values["mirror"],
+        progress=_progress(display),
+        fetch=lambda url, cache: fetch_dataset(open_store(url), cache, display.say),
+    )
     if values["subset"]:
         data = dataset.subset(data, values["subset"])
     stored = run.read("run.json")
@@ -201,6 +220,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
             _record_end(training, error.code, str(error))
         raise
     _record_end(training, Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())
+    tell_where_time_went(summary, display)
     low, high = summary["test_accuracy_interval_95"]
     display.say(
         f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) "
@@ -209,6 +229,15 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
         f"peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. Results: {where}"
     )
     return Exit.DONE
+
+
+def tell_where_time_went(summary: dict[str, Any], display: Display) -> None:
+    """The closing lines about time and setting."""
+    total = sum(summary["time"].values())
+    parts = (f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in summary["time"].items() if seconds >= 0.05)
+    display.say(f"time: {', '.join(parts)}; goodput {summary['goodput']:.0%}")
+    for finding in summary["findings"]:
+        display.say(f"{finding['title']} ({finding['when']}): {finding['seen']} {finding['change']}")
 
 
 def _stopped(training: Any, stop: StopSignal, display: Display) -> int:
@@ -240,7 +269,7 @@ def _new_id(recipe: Recipe, engine: str) -> str:
     return f"{name[:40]}-{engine}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
 
 

@@ -1,14 +1,21 @@
-"""What the container may use and uses: its control groups, of version 1, 2 or a mixture.
+"""What the container may use, and uses: its control groups, of version 1, 2 or a mixture.
 
-Source: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.  A controller's folder is where its hierarchy is mounted,
-joined with the process's path in it; in a container that path may lie outside what is mounted, and then the mount itself is the group.
+Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{cgroups,memory,cpuacct}.rst; man 7 cgroups for the two files
+in /proc.  Which controllers are mounted decides, not which version the host is said to have.  In a container the process's path may
+lie outside what is mounted; then the mount itself is its group.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 NO_LIMIT = 1 << 60
 """version 1 writes a number as great as this where there is no limit"""
+VERSION_2 = ""
+"""the name under which both files in /proc list the one hierarchy of version 2"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +23,7 @@ class Limits:
     """None: unlimited, as far as can be seen from here."""
 
     cpus: float | None
+    """quota of CPU time, in cores"""
     memory_bytes: int | None
     version: str
     """ "v1", "v2", "hybrid" or "none" """
@@ -26,130 +34,155 @@ class Usage:
     """Counters run since the group was made; None where the kernel does not tell."""
 
     memory_bytes: int | None
-    """working set: usage without file pages that were not touched for a while"""
+    """working set: usage without file pages that were not touched for a while, which the kernel drops at need"""
     cpu_seconds: float | None
     throttled_seconds: float | None
-    """in which a thread wanted to run and the quota did not let it"""
+    """in which threads wanted to run and the quota did not let them"""
     out_of_memory_kills: int | None
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Folder of the process's group for one controller, and the mount above which nothing can be seen."""
+
+    folder: Path
+    mount: Path
+    version: int
+
+    def read(self, name: str) -> str:
+        return _text(self.folder / name)
+
+    def number(self, name: str) -> int | None:
+        return _number(self.read(name))
+
+    def table(self, name: str) -> dict[str, int]:
+        rows = (line.split() for line in self.read(name).splitlines())
+        return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+    def upwards(self) -> Iterator[Path]:
+        """The group and its ancestors, up to the mount."""
+        yield self.folder
+        for folder in self.folder.parents if self.folder != self.mount else ():
+            yield folder
+            if folder == self.mount:
+                return
+
+    def smallest(self, limit: Callable[[Path], float | None]) -> float | None:
+        return min((found for folder in self.upwards() if (found := limit(folder)) is not None), default=None)
+
+
 class Cgroup:
-    """The group of this process.  `root` and `proc` replace / and /proc/self in tests."""
+    """The groups of this process.  `root` and `proc` take the places of / and /proc/self."""
 
     def __init__(self, root: Path = Path("/"), proc: Path = Path("/proc/self")) -> None:
-        mounts = _mounts(proc, root)
-        paths = _paths(proc)
-        self._memory, memory_version = _folder("memory", mounts, paths)
-        self._cpu, cpu_version = _folder("cpu", mounts, paths)
-        self._account, _ = _folder("cpuacct", mounts, paths)
-        versions = {memory_version, cpu_version} - {0}
-        self._version = {1: memory_version, 2: cpu_version}
-        hybrid = versions == {1, 2} or (versions == {1} and "" in mounts)
-        self.version = "none" if not versions else "hybrid" if hybrid else f"v{versions.pop()}"
+        mounts, paths = _mounts(proc, root), _paths(proc)
+        self._memory, self._cpu, self._account = (_group(name, mounts, paths) for name in ("memory", "cpu", "cpuacct"))
+        versions = {group.version for group in (self._memory, self._cpu) if group}
+        mixed = len(versions) == 2 or (versions == {1} and VERSION_2 in mounts)
+        self.version = "none" if not versions else "hybrid" if mixed else f"v{versions.pop()}"
 
     def limits(self) -> Limits:
-        """The smallest limits among the group and those of its ancestors that can be seen."""
-        memory = [_number(folder / name) for folder in _upwards(self._memory) for name in ("memory.max", "memory.limit_in_bytes")]
-        quotas = [_quota(folder) for folder in _upwards(self._cpu)]
+        """The smallest among the limits of the group and of its visible ancestors."""
+        memory = self._memory.smallest(_memory_limit) if self._memory else None
         return Limits(
-            cpus=min((q for q in quotas if q is not None), default=None),
-            memory_bytes=min((m for m in memory if m is not None and m < NO_LIMIT), default=None),
+            cpus=self._cpu.smallest(_quota) if self._cpu else None,
+            memory_bytes=int(memory) if memory is not None else None,
             version=self.version,
         )
 
     def usage(self) -> Usage:
-        statistics = _table(self._memory, "memory.stat")
-        inactive = statistics.get("inactive_file", 0) if self._version[1] == 2 else statistics.get("total_inactive_file", 0)
-        used = _first(_number(self._memory / name) for name in ("memory.current", "memory.usage_in_bytes")) if self._memory else None
-        cpu = _table(self._cpu, "cpu.stat")
-        nanoseconds = _number(self._account / "cpuacct.usage") if self._account and self._version[2] == 1 else None
-        seconds = cpu["usage_usec"] / 1e6 if "usage_usec" in cpu else nanoseconds / 1e9 if nanoseconds is not None else None
-        throttled = cpu["throttled_usec"] / 1e6 if "throttled_usec" in cpu else cpu["throttled_time"] / 1e9 if "throttled_time" in cpu else None
-        kills = _table(self._memory, "memory.events").get("oom_kill", _table(self._memory, "memory.oom_control").get("oom_kill"))
-        return Usage(
-            memory_bytes=max(used - inactive, 0) if used is not None else None,
-            cpu_seconds=seconds,
-            throttled_seconds=throttled,
-            out_of_memory_kills=kills,
+        throttled, cpu = self._cpu_times()
+        kills = (
+            _first(self._memory.table(name).get("oom_kill") for name in ("memory.events", "memory.oom_control")) if self._memory else None
+        )
+        return Usage(memory_bytes=self._working_set(), cpu_seconds=cpu, throttled_seconds=throttled, out_of_memory_kills=kills)
+
+    def _working_set(self) -> int | None:
+        group = self._memory
+        if group is None:
+            return None
+        used = group.number("memory.current" if group.version == 2 else "memory.usage_in_bytes")
+        inactive = group.table("memory.stat").get("inactive_file" if group.version == 2 else "total_inactive_file", 0)
+        return max(used - inactive, 0) if used is not None else None
+
+    def _cpu_times(self) -> tuple[float | None, float | None]:
+        """(seconds throttled, seconds used)."""
+        statistics = self._cpu.table("cpu.stat") if self._cpu else {}
+        used = self._account.number("cpuacct.usage") if self._account and self._account.version == 1 else None
+        return (
+            _first((_seconds(statistics.get("throttled_usec"), 1e6), _seconds(statistics.get("throttled_time"), 1e9))),
+            _first((_seconds(statistics.get("usage_usec"), 1e6), _seconds(used, 1e9))),
         )
 
 
 def _mounts(proc: Path, root: Path) -> dict[str, tuple[Path, str]]:
-    """Controller ("" for version 2) → (mount point, the group that is mounted there)."""
+    """Controller → (mount point, the group that is mounted there)."""
     found: dict[str, tuple[Path, str]] = {}
-    for line in _lines(proc / "mountinfo"):
+    for line in _text(proc / "mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, rest = before.split(), after.split()
         if len(fields) < 5 or len(rest) < 3 or rest[0] not in ("cgroup", "cgroup2"):
             continue
-        place = (root / fields[4].replace("\\040", " ").lstrip("/"), fields[3])
-        if rest[0] == "cgroup2":
-            found.setdefault("", place)
-        else:
-            found |= {name: place for name in rest[2].split(",") if name not in found}
+        place = (root / _unescaped(fields[4]).lstrip("/"), _unescaped(fields[3]))
+        for name in [VERSION_2] if rest[0] == "cgroup2" else rest[2].split(","):
+            found.setdefault(name, place)
     return found
 
 
 def _paths(proc: Path) -> dict[str, str]:
-    """Controller ("" for version 2) → path of the process's group in its hierarchy."""
-    found = {}
-    for line in _lines(proc / "cgroup"):
+    """Controller → path of the process's group in its hierarchy."""
+    found: dict[str, str] = {}
+    for line in _text(proc / "cgroup").splitlines():
         _, names, path = line.split(":", 2)
         found |= dict.fromkeys(names.split(","), path)
     return found
 
 
-def _folder(controller: str, mounts: dict[str, tuple[Path, str]], paths: dict[str, str]) -> tuple[Path | None, int]:
-    """(folder of the process's group, version of the hierarchy); (None, 0) where the controller is nowhere."""
-    for name, version in ((controller, 1), ("", 2)):
+def _group(controller: str, mounts: dict[str, tuple[Path, str]], paths: dict[str, str]) -> _Group | None:
+    """None where the controller is in neither hierarchy."""
+    for name, version in ((controller, 1), (VERSION_2, 2)):
         if name in mounts and name in paths:
             mount, base = mounts[name]
-            path = paths[name]
-            inside = path.removeprefix(base.rstrip("/")) if path.startswith(base.rstrip("/")) else ""
-            folder = mount / inside.lstrip("/")
-            return (folder if folder.is_dir() else mount), version
-    return None, 0
+            base = base.rstrip("/")
+            inside = paths[name].removeprefix(base).strip("/") if f"{paths[name]}/".startswith(f"{base}/") else ""
+            folder = mount / inside if ".." not in inside.split("/") else mount
+            return _Group(folder if folder.is_dir() else mount, mount, version)
+    return None
 
 
-def _upwards(folder: Path | None) -> list[Path]:
-    """The group and its ancestors, as far as they are groups."""
-    found = []
-    while folder is not None and (folder / "cgroup.procs").exists():
-        found.append(folder)
-        folder = folder.parent
-    return found
+def _memory_limit(folder: Path) -> float | None:
+    number = _first(_number(_text(folder / name)) for name in ("memory.max", "memory.limit_in_bytes"))
+    return number if number is not None and number < NO_LIMIT else None
 
 
 def _quota(folder: Path) -> float | None:
-    words = _text(folder / "cpu.max").split()
-    if len(words) == 2 and words[0] != "max":
-        return int(words[0]) / int(words[1])
-    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+    words = _text(folder / "cpu.max").split() or [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    quota, period = map(_number, words) if len(words) == 2 else (None, None)
     return quota / period if quota is not None and quota > 0 and period else None
 
 
-def _table(folder: Path | None, name: str) -> dict[str, int]:
-    rows = (line.split() for line in _lines(folder / name)) if folder else ()
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+def _seconds(count: int | None, per_second: float) -> float | None:
+    return count / per_second if count is not None else None
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
-    return int(text) if text.lstrip("-").isdigit() else None
+def _first(values: Iterable[T | None]) -> T | None:
+    return next((value for value in values if value is not None), None)
 
 
-def _first(numbers: object) -> int | None:
-    return next((n for n in numbers if n is not None), None)  # type: ignore[attr-defined]
+def _number(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if text.removeprefix("-").isdigit() else None
 
 
-def _lines(path: Path) -> list[str]:
-    return _text(path).splitlines()
+def _unescaped(field: str) -> str:
+    """mountinfo writes blanks and the like in octal."""
+    return field.encode().decode("unicode_escape") if "\\" in field else field
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""
 
 

@@ -112,9 +112,12 @@ def attempts_of(run: Run) -> list[Attempt]:
 
 
 def resources_of(run: Run) -> list[dict[str, Any]]:
-    rows = []
-    for entry in run.store.list(run.key("attempts") + "/"):
-        _, attempt, name = entry.key.rsplit("/", 2)
-        if name.startswith("resources-"):
-            rows += [{**json.loads(line), "attempt": attempt} for line in run.store.get(entry.key).splitlines()]
-    return rows
+    """Rows of all attempts, oldest first, each with `attempt`."""
+    names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
+    return [{**row, "attempt": name} for name in names for row in rows_of(run, name)]
+
+
+def rows_of(run: Run, attempt: str) -> list[dict[str, Any]]:
+    """The resource samples of one attempt."""
+    segments = run.store.list(run.key("attempts", attempt, "resources-"))
+    return [json.loads(line) for entry in segments for line in run.store.get(entry.key).splitlines()]
