@@ -12,6 +12,7 @@ from job.analysis.diagnosis import findings
 from job.analysis.report import write_report
 from job.core import metrics
 from job.core.exits import Exit
+from job.core.ledger import goodput
 from job.io.checkpoint import sha256
 from job.io.events import write_events
 from job.io.plots import draw_all
@@ -104,13 +105,14 @@ def accounts(training: "Training", resources: dict[str, Any], rows: list[dict[st
     ledger, progress = training.ledger, training.progress
     speeds = [line["images_per_second"] for line in progress.lines if line["kind"] == "interval"]
     images = progress.step * training.recipe.batch_size
-    time_spent = {name: round(seconds, 2) for name, seconds in ledger.total.items()}
+    totals = ledger.totals()
+    time_spent = {name: round(seconds, 2) for name, seconds in totals.items()}
     checkpoint = None
     if training.spool.upload_seconds is not None and progress.epochs:
-        checkpoint = {"store_seconds": training.spool.upload_seconds, "interval_seconds": ledger.total["step"] / len(progress.epochs)}
+        checkpoint = {"store_seconds": training.spool.upload_seconds, "interval_seconds": totals["step"] / len(progress.epochs)}
     found: dict[str, Any] = {
         "time": time_spent,
-        "goodput": round(ledger.goodput, 4),
+        "goodput": goodput(totals, wall_seconds(training, rows)),
         "images_per_second_p5": float(np.percentile(speeds, 5)),
         # forward, and twice as much backward (Kaplan et al. 2020, section 2.1); a multiply-accumulate is two operations
         "flop_per_second": float(np.median(speeds)) * 6 * training.architecture.macs,
@@ -120,6 +122,15 @@ def accounts(training: "Training", resources: dict[str, Any], rows: list[dict[st
     if energy := resources.get("energy_joules"):
         found["images_per_joule"] = images / energy if training.found_step == 0 else None
     return found
+
+
+def wall_seconds(training: "Training", rows: list[dict[str, Any]]) -> float:
+    """Of all attempts: this one's life, and what the samples of earlier ones span."""
+    spans: dict[str, list[float]] = {}
+    for row in rows:
+        spans.setdefault(row["attempt"], []).append(row["time"])
+    earlier = (times[-1] - times[0] for attempt, times in spans.items() if attempt != training.run.attempt)
+    return training.ledger.wall_seconds + sum(earlier)
 
 
 def write_results(training: "Training", folder: Path, logits: NDArray[np.float32]) -> None:

@@ -74,7 +74,7 @@ class Training:
             )
         self.total = self.per_epoch * self.recipe.epochs
         self.progress = Progress()
-        self.ledger = Ledger()
+        self.ledger = Ledger(before=time.time() - psutil.Process().create_time())
         self.found_step = 0
         self.snapshot_step = -1
         self.snapshot_seconds: float | None = None
@@ -92,7 +92,8 @@ class Training:
 
     def __call__(self) -> dict[str, Any]:
         """Train to the end; returns the summary.  Raises Stopped after storing a checkpoint, JobError for all else."""
-        self.open()
+        with self.ledger.spend("start-up"):
+            self.open()
         self.spool = Spool(self.run, self.options.spool, limit=self.options.spool_limit, say=self.say)
         self.watch = Watch(self.run, self.status)
         self.work = self.spool.folder / ".tmp-work"
@@ -100,9 +101,9 @@ class Training:
         self.sampler = Sampler(attempt, deliver=self.spool.add, say=self.say, gauges=self.gauges)
         self.sampler.start()
         try:
-            self.resume()
+            with self.ledger.spend("start-up"):
+                self.resume()
             self.stop.gently()
-            self.ledger.add("start-up", time.time() - psutil.Process().create_time())
             while self.progress.step < self.total or len(self.progress.epochs) < self.recipe.epochs:
                 self.train_epoch()
                 self.finish_epoch()
@@ -159,7 +160,7 @@ class Training:
         self._load(checkpoint, slots=True)
         lines = (checkpoint.folder / "metrics.jsonl").read_text().splitlines()
         self.progress = Progress(**checkpoint.state["progress"], lines=[json.loads(line) for line in lines])
-        self.ledger = Ledger(checkpoint.state.get("ledger"))
+        self.ledger.resume(checkpoint.state.get("ledger", {}))
         self.found_step, self.newest = self.progress.step, checkpoint.name
         shutil.rmtree(checkpoint.folder)
         origin = checkpoint.state["engine"]
@@ -273,7 +274,7 @@ class Training:
             held_out = self.evaluate("train", self.held_out)
             line["validation_loss"] = metrics.cross_entropy(held_out, self.data.train.labels[self.held_out])
             line["validation_accuracy"] = metrics.accuracy(held_out, self.data.train.labels[self.held_out])
-        line["seconds"] = self.ledger.end_epoch()
+        line["seconds"] = self.ledger.end_epoch()["seconds"]
         progress.lines.append(line)
         progress.epoch_loss, progress.epoch_hits = 0.0, 0
         self.say(
@@ -294,7 +295,7 @@ class Training:
         self.check()
         with self.ledger.spend("upload wait"):
             self.spool.wait_for_room(self.checkpoint_bytes, self.stop)
-        with self.ledger.spend("checkpoint"):
+        with self.ledger.spend("checkpoint stall"):
             self.snapshot(accuracy)
         if self.stop():
             self.save_and_leave()
@@ -327,7 +328,7 @@ class Training:
         self.spool.add_checkpoint(folder, progress.step, progress.best)
 
     def _state(self) -> dict[str, Any]:
-        return {"progress": self.progress.state, "engine": self.engine.name, "ledger": self.ledger.state}
+        return {"progress": self.progress.state, "engine": self.engine.name, "ledger": self.ledger.state()}
 
     @property
     def checkpoint_bytes(self) -> int:

@@ -28,6 +28,8 @@ THROTTLED = 0.1
 STALLED = 0.05
 """share of the time"""
 START_UP = 0.3
+HOLDING_BACK = {"power_cap", "hardware_slowdown", "thermal", "hardware_thermal", "power_brake"}
+"""of job.io.gpu.THROTTLE_REASONS; the others are settings"""
 FEW_ROWS = 5
 
 
@@ -96,8 +98,8 @@ def throttled_cpu(rows: Rows) -> Finding | None:
 
 
 def throttled_gpu(rows: Rows) -> Finding | None:
-    known = [(row, g["throttled_by"]) for row in rows for g in row.get("gpus", ()) if "throttled_by" in g]
-    held = [(row, reasons) for row, reasons in known if reasons]
+    known = [(row, g["throttle_reasons"]) for row in rows for g in row.get("gpus", ()) if "throttle_reasons" in g]
+    held = [(row, bad) for row, reasons in known if (bad := set(reasons) & HOLDING_BACK)]
     if len(known) < FEW_ROWS or len(held) < THROTTLED * len(known):
         return None
     names = sorted({name for _, reasons in held for name in reasons})
@@ -112,11 +114,11 @@ def throttled_gpu(rows: Rows) -> Finding | None:
 
 def stalls(time: Mapping[str, float], checkpoint: Mapping[str, float] | None) -> list[Finding]:
     found, total = [], sum(time.values())
-    if total and (share := time.get("checkpoint", 0.0) / total) > STALLED:
+    if total and (share := time.get("checkpoint stall", 0.0) / total) > STALLED:
         found.append(
             Finding(
                 title="Checkpoints stall the training",
-                seen=f"{time['checkpoint']:.1f} s ({share:.0%} of the time) went into writing them to the spool.",
+                seen=f"{time['checkpoint stall']:.1f} s ({share:.0%} of the time) went into writing them to the spool.",
                 when="over the whole run",
                 change="Store fewer (--checkpoint-steps), or put --spool on a faster disk.",
             )

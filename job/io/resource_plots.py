@@ -67,7 +67,7 @@ def _gpu(name: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float |
 
 
 PANELS: Sequence[tuple[str, Sequence[tuple[Callable[[Mapping[str, Any]], float | None], str, str]]]] = (
-    ("GPU in %", ((_gpu("utilization_percent"), "busy", "-"), (_gpu("memory_busy_percent"), "memory busy", "-"))),
+    ("GPU in %", ((_gpu("utilization_percent"), "busy", "-"), (_gpu("memory_utilization_percent"), "memory busy", "-"))),
     ("GPU memory in GB", ((_gpu("memory_used_bytes", GB), "used", "-"), (_gpu("memory_total_bytes", GB), "there", "--"))),
     ("GPU power in W", ((_gpu("power_watts"), "power", "-"),)),
     (

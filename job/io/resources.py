@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from job.io.cgroup import Cgroup
-from job.io.gpu import GpuWatch
+from job.io.gpu import Gpus
 
 SEGMENT_ROWS = 30
 """lines in one object: with one each second a killed pod loses at most 30 s of them"""
@@ -35,7 +35,7 @@ class Sampler:
         interval: float = 1.0,
     ) -> None:
         self._folder, self._deliver, self._gauges, self._interval = folder, deliver, gauges, interval
-        self._gpu = GpuWatch(say, nvml, interval)
+        self._gpu = Gpus(say=say, nvml=nvml, interval=interval)
         self._probe = Probe(cgroup or Cgroup())
         self._rows: list[str] = []
         self.rows: list[dict[str, Any]] = []
@@ -46,21 +46,19 @@ class Sampler:
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
 
     def start(self) -> None:
+        self._gpu.start()
         self._thread.start()
 
     def stop(self) -> dict[str, Any]:
         """Deliver the last segment; returns facts for the summary."""
         if not self._closing.is_set():
             self._closing.set()
-            self._gpu.close()
+            self._gpu.stop()
             self._thread.join(5)
             self._flush()
-        return {**self.peaks.facts, "container": vars(self._probe.limits), "gpus": self._gpu.facts.get("devices", [])}
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """For the claim: driver and devices, as far as known by now, and the container's limits."""
-        return {**self._gpu.facts, "container": vars(self._probe.limits)}
+        energy = self._gpu.energy_joules()
+        known = {"energy_joules": energy} if energy is not None else {}
+        return {**self.peaks.facts, **known, "container": vars(self._probe.limits), "gpus": self._gpu.facts()}
 
     def _work(self) -> None:
         due = time.monotonic()
@@ -69,7 +67,7 @@ class Sampler:
             if self._closing.wait(due - time.monotonic()):
                 return
             try:
-                row = {**self._probe.sample(), **self._gauges(), "gpus": self._gpu.latest()}
+                row = {**self._probe.sample(), **self._gauges(), "gpus": self._gpu.rows()}
                 self.peaks.add(row)
                 row = {name: value for name, value in row.items() if value not in (None, [])}
                 self.rows.append(row)
@@ -139,30 +137,14 @@ class Probe:
 
 
 class Peaks:
-    """What is worth telling of all rows of an attempt."""
+    """The greatest values of an attempt."""
 
     def __init__(self) -> None:
-        self._most: dict[str, float] = {}
-        self._energy: dict[int, tuple[float, float]] = {}
-        self._whole_cards = True
+        self.facts: dict[str, float] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        for name in ("process_memory_bytes", "container_memory_bytes"):
-            if row.get(name) is not None:
-                self._most[name] = max(self._most.get(name, 0), row[name])
-        for gpu in row["gpus"]:
-            self._most["gpu_memory_bytes"] = max(self._most.get("gpu_memory_bytes", 0), gpu.get("memory_used_bytes", 0))
-            self._whole_cards &= not gpu.get("mig")
-            if "energy_joules" in gpu:
-                first, _ = self._energy.get(gpu["gpu"], (gpu["energy_joules"], 0.0))
-                self._energy[gpu["gpu"]] = first, gpu["energy_joules"]
-
-    @property
-    def energy_joules(self) -> float | None:
-        """Of all cards since the first row; None where no counter exists, or a slice shares its card with others."""
-        return sum(last - first for first, last in self._energy.values()) if self._energy and self._whole_cards else None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        peaks: dict[str, Any] = {f"peak_{name}": value for name, value in self._most.items()}
-        return peaks | ({"energy_joules": self.energy_joules} if self.energy_joules is not None else {})
+        used = {name: row.get(name) for name in ("process_memory_bytes", "container_memory_bytes")}
+        used["gpu_memory_bytes"] = max((gpu.get("memory_used_bytes", 0) for gpu in row["gpus"]), default=None)
+        for name, value in used.items():
+            if value is not None:
+                self.facts[f"peak_{name}"] = max(self.facts.get(f"peak_{name}", 0), value)
