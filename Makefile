@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help venv demo test lint s3 clean
+.PHONY: lock build push e2e-cluster help venv demo test lint s3 clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,33 @@ test: lint ## everything but the long tests
 
 s3: $(STAMP) ## an S3 server on loopback for experiments; prints the variables to export
 	$(PY) -m tests.servers
+
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REGISTRY ?=
+BASE_IMAGE ?=
+DOCKER ?= docker
+IMAGES := torch tf
+SECRETS = $(foreach s,ca apt.conf pip.conf,$(if $($(s)),--secret id=$(s)$(comma)src=$($(s))))
+comma := ,
+IMAGE = $(if $(REGISTRY),$(REGISTRY:%/=%)/)alexnet-$(1):$(TAG)
+
+build: $(IMAGES:%=build-%) ## both images; BASE_IMAGE=, TAG=, REGISTRY=, and for a firewall ca=FILE pip.conf=FILE apt.conf=FILE
+
+build-%:
+	DOCKER_BUILDKIT=1 $(DOCKER) build -f Dockerfile.$* -t $(call IMAGE,$*) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	    --build-arg VERSION=$(TAG) --build-arg REVISION=$$(git describe --always --dirty 2>/dev/null || echo unknown) \
+	    --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(SECRETS) .
+	@$(DOCKER) image inspect --format '$(call IMAGE,$*): {{.Size}} bytes' $(call IMAGE,$*)
+
+push: ## both images, to REGISTRY
+	@test -n '$(REGISTRY)' || { echo 'push: REGISTRY is empty. Give one, for example make push REGISTRY=ghcr.io/you'; exit 2; }
+	$(foreach i,$(IMAGES),$(DOCKER) push $(call IMAGE,$i) &&) true
+
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
+lock: $(STAMP) ## resolve the images' dependencies anew, with hashes, for Python 3.11 and later
+	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) pyproject.toml --extra torch -o requirements/torch.txt
+	$(LOCK) pyproject.toml --extra tensorflow requirements/tf.in -o requirements/tf.txt
 
 clean: ## remove what the targets made
 	rm -rf .venv .work build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -4,32 +4,51 @@ Runs of the same engine and recipe with several seeds form one side.  A differen
 versions and device are what is compared, and seeds are repetitions.
 """
 
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from job.analysis.statistics import Paired, Seeds, calibration_error, over_seeds, paired, per_class, seeds_needed
+from job.analysis.verdict import verdict
 from job.core.metrics import wilson
 from job.io.checkpoint import sha256_of
 from job.io.results import Results
 
-LEVEL = 0.05
-"""below this p a difference counts as seen"""
-VISIBLE = 0.01
-"""the accuracy difference for which the number of needed seeds is told"""
+NEEDED_FOR = (0.0025, 0.005, 0.01, 0.02)
+"""accuracy differences for which the number of needed seeds is told"""
 LIBRARIES = ("torch", "tensorflow", "keras", "cuda", "cudnn", "numpy")
 HARMLESS = {
     "seed": "a repetition",
     "engine": "what is compared",
-    "device": "stated, as it changes rounding and speed only",
+    "device": "stated: rounding and speed only",
     "library versions": "stated",
+    "threads": "stated: rounding only",
     "recipe name": "a name",
-    "threads": "rounding only",
+    "recipe: truncated_test": "an extra figure only",
 }
+UNFAIR = {
+    "data fingerprint": "other images or labels",
+    "training images": "more images teach more",
+    "test images": "not the same test",
+    "test labels": "not the same test",
+    "epochs done": "longer training",
+    "parameters": "another network",
+}
+IDLE = {
+    "momentum": ("optimizer", ("adam", "adam-keras")),
+    "nesterov": ("optimizer", ("adam", "adam-keras")),
+    "beta1": ("optimizer", ("sgd",)),
+    "beta2": ("optimizer", ("sgd",)),
+    "epsilon": ("optimizer", ("sgd",)),
+    "pretrained_rate": ("pretrained", (False,)),
+    "dropout_position": ("dropout", (0.0,)),
+}
+"""recipe field → the field and its values under which it has no effect"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +74,7 @@ class Figures:
     train_accuracy: float
     test_accuracy: float
     low: float
+    """of Wilson's 95 % interval"""
     high: float
     test_images: int
     calibration_error: float
@@ -66,11 +86,16 @@ class Figures:
 class Comparison:
     figures: list[Figures]
     differences: list[Difference]
+    """the unfair ones first"""
     pairs: dict[str, Paired]
     """ "first | second" → the paired test; none where the test images differ"""
     agreement: list[list[float | None]]
-    seeds: Seeds | None
-    sides: list[str]
+    sides: dict[str, list[str]]
+    """label → its runs"""
+    seeds: dict[str, Seeds]
+    """ "first | second" → the summary over seeds, where every side has several"""
+    needed: dict[str, int]
+    """difference in points → seeds on each side that see it with 80 % power; empty with one seed on each side"""
     classes: list[str]
     verdict: str
     decided: bool
@@ -79,39 +104,35 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    @property
-    def unfair(self) -> list[Difference]:
-        return [row for row in self.differences if not row.fair]
-
 
 def compare(runs: Sequence[Results], *, anyway: bool = False) -> Comparison:
     """Two runs or more; a single one gives its figures and no verdict."""
-    differences = find_differences(runs)
-    same_images = all(np.array_equal(run.labels, runs[0].labels) for run in runs)
-    pairs = {}
-    agreement: list[list[float | None]] = [[1.0 if a is b else None for b in runs] for a in runs]
-    for (i, first), (j, second) in combinations(enumerate(runs), 2):
-        if same_images:
-            result = paired(first.logits.argmax(1), second.logits.argmax(1), first.labels)
-            pairs[f"{first.id} | {second.id}"] = result
-            agreement[i][j] = agreement[j][i] = result.agreement
+    names, differences = labels_of(runs), find_differences(runs)
+    unfair = [row.what for row in differences if not row.fair]
+    figures = [figures_of(run, name) for run, name in zip(runs, names, strict=True)]
     sides = sides_of(runs)
-    seeds = None
-    if len(sides) == 2 and all(len(side) > 1 for side in sides.values()):
-        first_side, second_side = ([accuracy(run) for run in side] for side in sides.values())
-        seeds = over_seeds(first_side, second_side)
-    unfair = [row for row in differences if not row.fair]
-    decided = len(runs) > 1 and (not unfair or anyway)
+    pairs: dict[str, Paired] = {}
+    seeds: dict[str, Seeds] = {}
+    agreement: list[list[float | None]] = [[1.0 if a is b else None for b in runs] for a in runs]
+    if all(np.array_equal(run.labels, runs[0].labels) for run in runs):
+        for (i, first), (j, second) in combinations(enumerate(runs), 2):
+            result = paired(first.logits.argmax(1), second.logits.argmax(1), first.labels)
+            pairs[f"{names[i]} | {names[j]}"] = result
+            agreement[i][j] = agreement[j][i] = result.agreement
+        if all(len(members) > 1 for members in sides.values()):
+            hits = {label: np.stack([right(runs[i]) for i in members]) for label, members in sides.items()}
+            seeds = {f"{a} | {b}": over_seeds(hits[a], hits[b]) for a, b in combinations(hits, 2)}
     return Comparison(
-        figures=[figures_of(run) for run in runs],
+        figures=figures,
         differences=differences,
         pairs=pairs,
         agreement=agreement,
+        sides={label: [names[i] for i in members] for label, members in sides.items()},
         seeds=seeds,
-        sides=list(sides),
+        needed=needed_seeds(runs, sides),
         classes=list(classes_of(runs[0])),
-        verdict=verdict(runs, sides, pairs, seeds, unfair, anyway),
-        decided=decided,
+        verdict=verdict(figures, {label: [figures[i] for i in m] for label, m in sides.items()}, pairs, seeds, unfair, anyway),
+        decided=len(runs) > 1 and (not unfair or anyway),
     )
 
 
@@ -122,7 +143,9 @@ def find_differences(runs: Sequence[Results]) -> list[Difference]:
     for what in dict.fromkeys(key for row in table for key in row):
         values = [str(row.get(what, "—")) for row in table]
         if len(set(values)) > 1:
-            rows.append(Difference(what=what, values=values, fair=what in HARMLESS, why=HARMLESS.get(what, "changes the accuracy")))
+            idle = all(what.removeprefix("recipe: ") in idle_fields(run.record["recipe"]) for run in runs)
+            why = "without effect in these recipes" if idle else HARMLESS.get(what, UNFAIR.get(what, "changes what is learnt"))
+            rows.append(Difference(what=what, values=values, fair=idle or what in HARMLESS, why=why))
     return sorted(rows, key=lambda row: row.fair)
 
 
@@ -130,9 +153,6 @@ def described(run: Results) -> dict[str, Any]:
     """What must be equal for a fair comparison, and what is stated beside it."""
     summary, record = run.summary, run.record
     recipe = {f"recipe: {key}": value for key, value in record["recipe"].items() if key != "name"}
-    versions = ", ".join(
-        f"{name} {summary[name]}" for name in ("torch", "tensorflow", "keras", "cuda", "cudnn", "numpy") if summary.get(name)
-    )
     return {
         "data fingerprint": record["data"]["fingerprint"][:12],
         "training images": record["data"]["train_images"],
@@ -144,24 +164,64 @@ def described(run: Results) -> dict[str, Any]:
         "seed": record["seed"],
         "engine": summary["engine"],
         "device": summary["device"],
-        "library versions": versions,
+        "library versions": ", ".join(f"{name} {summary[name]}" for name in LIBRARIES if summary.get(name)),
         "recipe name": record["recipe"]["name"],
         "threads": record.get("threads", "—"),
     }
 
 
-def sides_of(runs: Sequence[Results]) -> dict[str, list[Results]]:
-    """Label of a side → its runs, in the order of first appearance."""
-    sides: dict[str, list[Results]] = {}
-    several_recipes = len({run.summary["recipe"] for run in runs}) > 1
-    for run in runs:
-        label = run.summary["engine"] + (f", {run.summary['recipe']}" if several_recipes else "")
-        sides.setdefault(label, []).append(run)
+def idle_fields(recipe: Mapping[str, Any]) -> set[str]:
+    """Fields that have no effect under the others."""
+    return {field for field, (other, values) in IDLE.items() if recipe.get(other) in values}
+
+
+def labels_of(runs: Sequence[Results]) -> list[str]:
+    """The runs' ids where these tell them apart, else where they lie, numbered if one is given twice."""
+    labels = [run.id for run in runs]
+    if len(set(labels)) < len(runs):
+        labels = [run.url for run in runs]
+    seen: Counter[str] = Counter()
+    for number, label in enumerate(labels):
+        seen[label] += 1
+        if seen[label] > 1:
+            labels[number] = f"{label} ({seen[label]})"
+    return labels
+
+
+def sides_of(runs: Sequence[Results]) -> dict[str, list[int]]:
+    """Label of a side → the positions of its runs, in the order of first appearance."""
+    fields = {key for run in runs for key, value in run.record["recipe"].items() if value != runs[0].record["recipe"].get(key)}
+    several_names = "name" in fields
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for number, run in enumerate(runs):
+        found.setdefault((run.summary["engine"], *(run.record["recipe"].get(key) for key in sorted(fields))), []).append(number)
+    sides: dict[str, list[int]] = {}
+    for members in found.values():
+        run = runs[members[0]]
+        label = run.summary["engine"] + (f", {run.record['recipe']['name']}" if several_names else "")
+        if label in sides:
+            label += "".join(f", {key} {run.record['recipe'].get(key)}" for key in sorted(fields - {"name"}))
+        sides[label] = members
     return sides
 
 
+def needed_seeds(runs: Sequence[Results], sides: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """From the spread between the seeds of each side."""
+    spreads = [([accuracy(runs[i]) for i in members]) for members in sides.values() if len(members) > 1]
+    if not spreads:
+        return {}
+    squares = sum(float(np.var(spread)) * len(spread) for spread in spreads)
+    deviation = float(np.sqrt(squares / sum(len(spread) - 1 for spread in spreads)))
+    return {f"{100 * difference:g}": seeds_needed(deviation, difference) for difference in NEEDED_FOR}
+
+
+def right(run: Results) -> NDArray[np.bool_]:
+    """(N,)"""
+    return np.asarray(run.logits.argmax(1) == run.labels)
+
+
 def accuracy(run: Results) -> float:
-    return float((run.logits.argmax(1) == run.labels).mean())
+    return float(right(run).mean())
 
 
 def classes_of(run: Results) -> Sequence[str]:
@@ -169,12 +229,11 @@ def classes_of(run: Results) -> Sequence[str]:
     return names
 
 
-def figures_of(run: Results) -> Figures:
-    predictions = run.logits.argmax(1)
-    hits = int((predictions == run.labels).sum())
+def figures_of(run: Results, name: str) -> Figures:
+    hits = int(right(run).sum())
     low, high = wilson(hits, len(run.labels))
     return Figures(
-        id=run.id,
+        id=name,
         engine=run.summary["engine"],
         recipe=run.summary["recipe"],
         seed=run.record["seed"],
@@ -185,85 +244,6 @@ def figures_of(run: Results) -> Figures:
         high=high,
         test_images=len(run.labels),
         calibration_error=calibration_error(run.logits, run.labels),
-        per_class=per_class(predictions, run.labels, run.logits.shape[1]),
+        per_class=per_class(run.logits.argmax(1), run.labels, run.logits.shape[1]),
         images_per_second=run.summary["images_per_second"],
     )
-
-
-def verdict(
-    runs: Sequence[Results],
-    sides: Mapping[str, Sequence[Results]],
-    pairs: Mapping[str, Paired],
-    seeds: Seeds | None,
-    unfair: Sequence[Difference],
-    anyway: bool,
-) -> str:
-    """One plain sentence."""
-    if len(runs) == 1:
-        return "One run: nothing to compare."
-    if unfair and not anyway:
-        return f"No verdict: the runs are not comparable, they differ in {listed([row.what for row in unfair])}."
-    prefix = f"Unfair comparison ({listed([row.what for row in unfair])} differ): " if unfair else ""
-    if not pairs:
-        return prefix + "no paired test is possible, because the test images differ."
-    if seeds is not None:
-        return prefix + seeds_sentence(sides, seeds)
-    if len(runs) == 2:
-        return prefix + pair_sentence(runs, next(iter(pairs.values())))
-    return prefix + many_sentence(pairs)
-
-
-def pair_sentence(runs: Sequence[Results], result: Paired) -> str:
-    first, second = runs
-    shares = f"{accuracy(first):.1%} vs {accuracy(second):.1%}"
-    detail = f"{spaced(shares)}, {p_text(result.p)}, 95 % interval {points(result.low)} to {points(result.high)} points"
-    if result.only_first + result.only_second == 0 and result.agreement == 1:
-        return f"The runs are the same in every prediction ({detail})."
-    if result.p >= LEVEL:
-        return f"No difference can be seen: {detail}."
-    better = second if result.difference > 0 else first
-    return f"{better.id} ({better.summary['engine']}) is better: {detail}; one seed each, so other seeds may decide otherwise."
-
-
-def seeds_sentence(sides: Mapping[str, Sequence[Results]], seeds: Seeds) -> str:
-    names = list(sides)
-    means = [float(np.mean([accuracy(run) for run in side])) for side in sides.values()]
-    counts = " and ".join(str(len(side)) for side in sides.values())
-    detail = (
-        f"{spaced(f'{means[0]:.1%} vs {means[1]:.1%}')} on average over {counts} seeds, {p_text(seeds.p)}, "
-        f"95 % interval {points(seeds.low)} to {points(seeds.high)} points"
-    )
-    needed = f"; to see a difference of {100 * VISIBLE:.0f} point, {seeds_needed(seeds.deviation, VISIBLE)} seeds on each side are needed"
-    if seeds.p >= LEVEL:
-        return f"No difference can be seen: {detail}{needed}."
-    return f"{names[1] if seeds.difference > 0 else names[0]} is better: {detail}{needed}."
-
-
-def many_sentence(pairs: Mapping[str, Paired]) -> str:
-    """Several runs: Holm's correction over all pairs (S. Holm, Scandinavian Journal of Statistics 6 (1979), 65-70)."""
-    seen = []
-    for rank, (name, result) in enumerate(sorted(pairs.items(), key=lambda item: item[1].p)):
-        if result.p >= LEVEL / (len(pairs) - rank):
-            break
-        seen.append(name.replace(" | ", " and "))
-    if not seen:
-        return f"No difference can be seen in any of the {len(pairs)} pairs (McNemar's test with Holm's correction)."
-    return f"{len(seen)} of {len(pairs)} pairs differ (McNemar's test with Holm's correction): {listed(seen)}."
-
-
-def listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
-
-
-def points(share: float) -> str:
-    """A difference in percentage points with its sign."""
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def p_text(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
-
-
-def spaced(text: str) -> str:
-    """91.1% → 91.1 %"""
-    return re.sub(r"(\d)%", r"\1 %", text)

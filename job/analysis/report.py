@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from job.analysis.comparison import Comparison, compare, p_text, points
+from job.analysis.comparison import Comparison, compare
 from job.analysis.curves import draw_curves
-from job.analysis.text import percent
+from job.analysis.verdict import p_text, percent, points
 from job.io.results import Results
 
 ALT = {

@@ -5,7 +5,7 @@ N images, K classes.  Predictions and labels are (N,); accuracies are shares fro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from scipy import stats
 
 from job.core.metrics import Labels, Logits, softmax
 
+LEVEL = 0.05
+"""below this p a difference counts as seen; intervals hold the truth in 95 of 100 cases"""
 RESAMPLES = 10_000
 BINS = 15
 """of the calibration error"""
@@ -93,33 +95,78 @@ def per_class(predictions: Labels, labels: Labels, classes: int) -> list[float |
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """Two sides with several seeds each; `difference` is the second side's mean accuracy minus the first's."""
+    """Two sides with several seeds each, on the same images; `difference` is the second side's mean accuracy minus the first's.
+
+    Two things may have fallen otherwise: the seeds and the test images.  `low`, `high` and `p` count both.
+    """
 
     difference: float
     low: float
-    """95 % interval of the difference (Welch's t over the seeds): what another choice of seeds would give on these images"""
     high: float
     p: float
+    seeds_low: float
+    """95 % interval from the spread between seeds alone (Welch's t): what other seeds would give on these images"""
+    seeds_high: float
+    images_low: float
+    """95 % interval from the images alone: what these very networks would give on other images"""
+    images_high: float
     deviation: float
     """of the accuracy between seeds, pooled over the sides"""
 
 
-def over_seeds(first: Sequence[float], second: Sequence[float]) -> Seeds:
-    """Accuracies of one side and of the other, one for each seed, two or more.  Welch's t test."""
-    test = stats.ttest_ind(second, first, equal_var=False) if np.ptp(first) or np.ptp(second) else None
-    difference = float(np.mean(second) - np.mean(first))
-    variances = [float(np.var(side, ddof=1)) * (len(side) - 1) for side in (first, second)]
-    deviation = sqrt(sum(variances) / (len(first) + len(second) - 2))
-    if test is None:  # no spread at all
-        return Seeds(difference=difference, low=difference, high=difference, p=float(difference == 0), deviation=0.0)
-    interval = test.confidence_interval(0.95)
-    return Seeds(difference=difference, low=float(interval.low), high=float(interval.high), p=float(test.pvalue), deviation=deviation)
+def over_seeds(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Seeds:
+    """Which images each seed has right, (S1, N) and (S2, N), with two seeds or more on each side.
 
-
-def seeds_needed(deviation: float, difference: float, power: float = 0.8, level: float = 0.05) -> int:
-    """Seeds on each side with which a two-sided t test sees `difference` with the given power; at least 2.
-
-    Normal approximation, n = 2 (z₁₋ₐ⸝₂ + z_power)² σ² / d², and one more for the unknown deviation.
+    Squared standard errors are added, and their degrees of freedom combined as B. L. Welch does (Biometrika 34 (1947), 28-35).  That
+    errs on the safe side: the spread over the images holds a part of that between the seeds.
     """
-    z = float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))
-    return max(2, ceil(2 * (z * deviation / difference) ** 2) + 1) if deviation else 2
+    means = [side.mean(axis=1) for side in (first, second)]
+    difference = float(means[1].mean() - means[0].mean())
+    gains = second.mean(axis=0) - first.mean(axis=0)
+    images = (float(np.var(gains, ddof=1)) / len(gains), len(gains) - 1)
+    seeds = [(float(np.var(side, ddof=1)) / len(side), len(side) - 1) for side in means]
+    (seeds_low, seeds_high), _ = _interval(difference, seeds)
+    (images_low, images_high), _ = _interval(difference, [images])
+    (low, high), p = _interval(difference, [*seeds, images])
+    spread = sum(square * (freedom + 1) * freedom for square, freedom in seeds)
+    return Seeds(
+        difference=difference,
+        low=low,
+        high=high,
+        p=p,
+        seeds_low=seeds_low,
+        seeds_high=seeds_high,
+        images_low=images_low,
+        images_high=images_high,
+        deviation=sqrt(spread / sum(freedom for _, freedom in seeds)),
+    )
+
+
+def _interval(difference: float, parts: Sequence[tuple[float, int]]) -> tuple[tuple[float, float], float]:
+    """95 % t interval and p of a difference whose squared standard error has `parts`, each with its degrees of freedom."""
+    square = sum(part for part, _ in parts)
+    if not square:
+        return (difference, difference), float(not difference)
+    freedom = square**2 / sum(part**2 / count for part, count in parts)
+    low, high = stats.t.interval(1 - LEVEL, freedom, difference, sqrt(square))
+    return (float(low), float(high)), float(2 * stats.t.sf(abs(difference) / sqrt(square), freedom))
+
+
+def seeds_needed(deviation: float, difference: float, power: float = 0.8) -> int:
+    """Seeds on each side with which a two-sided t test at 5 % sees `difference` with the given power; at least 2.
+
+    Exact, by the noncentral t distribution: J. Cohen, "Statistical power analysis for the behavioral sciences", 2nd edition (1988), ch. 2.
+    """
+    if not deviation:
+        return 2
+    effect = difference / deviation
+    seeds = max(2, int(2 * ((stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power)) / effect) ** 2))  # the normal test needs fewer
+    while _power(effect, seeds) < power:
+        seeds += 1
+    return seeds
+
+
+def _power(effect: float, seeds: int) -> float:
+    freedom, shift = 2 * seeds - 2, effect * sqrt(seeds / 2)
+    bound = stats.t.ppf(1 - LEVEL / 2, freedom)
+    return float(stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))

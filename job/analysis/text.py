@@ -1,14 +1,19 @@
 """A comparison as text for a terminal."""
 
-from job.analysis.comparison import Comparison, p_text, points, spaced
+from collections.abc import Sequence
+
+from job.analysis.comparison import Comparison
+from job.analysis.verdict import p_text, percent, points
+
+__all__ = ["columns", "percent", "table"]
 
 
 def table(found: Comparison) -> str:
-    parts = [runs(found), differences(found), pairs(found), classes(found), found.verdict]
+    parts = [runs(found), differences(found), pairs(found), agreement(found), seeds(found), classes(found), found.verdict]
     return "\n\n".join(part for part in parts if part)
 
 
-def columns(rows: list[list[str]], *, right: int = 0) -> str:
+def columns(rows: Sequence[Sequence[str]], *, right: int = 0) -> str:
     """Rows in aligned columns; those from number `right` on are numbers."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
@@ -19,10 +24,6 @@ def columns(rows: list[list[str]], *, right: int = 0) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def runs(found: Comparison) -> str:
@@ -42,6 +43,8 @@ def runs(found: Comparison) -> str:
 
 
 def differences(found: Comparison) -> str:
+    if len(found.figures) < 2:
+        return ""
     if not found.differences:
         return "The runs differ in nothing that is recorded."
     rows = [["differs", *(run.id for run in found.figures), ""]]
@@ -59,9 +62,31 @@ def pairs(found: Comparison) -> str:
     return columns(rows, right=1) if found.pairs else ""
 
 
+def agreement(found: Comparison) -> str:
+    """A matrix says no more than the list of pairs where there are two runs."""
+    if len(found.figures) < 3 or not found.pairs:
+        return ""
+    names = [run.id for run in found.figures]
+    rows = [[name, *("—" if share is None else percent(share) for share in row)] for name, row in zip(names, found.agreement, strict=True)]
+    return columns([["same predictions", *names], *rows], right=1)
+
+
+def seeds(found: Comparison) -> str:
+    rows = [["over seeds", "difference", "95 % interval", "p", "seeds alone", "images alone"]]
+    for name, side in found.seeds.items():
+        intervals = [
+            f"{points(low)} to {points(high)}"
+            for low, high in ((side.low, side.high), (side.seeds_low, side.seeds_high), (side.images_low, side.images_high))
+        ]
+        rows.append([name, points(side.difference), intervals[0], p_text(side.p), *intervals[1:]])
+    needed = ", ".join(f"{count} for {difference} points" for difference, count in found.needed.items())
+    told = f"Seeds needed on each side to see a difference with 80 % power: {needed}." if needed else ""
+    return "\n".join(part for part in (columns(rows, right=1) if found.seeds else "", told) if part)
+
+
 def classes(found: Comparison) -> str:
     rows = [["test accuracy on", *(run.id for run in found.figures)]]
     for number, name in enumerate(found.classes):
         values = [run.per_class[number] if number < len(run.per_class) else None for run in found.figures]
         rows.append([name, *("—" if value is None else percent(value) for value in values)])
-    return spaced(columns(rows, right=1))
+    return columns(rows, right=1)

@@ -91,7 +91,8 @@ def load(
     """The dataset that `source` names: see SOURCES.
 
     `mirror` replaces the URL of the archive of `cifar10`; one that ends in `/` is a folder that holds the archive under its own name.
-    `fetch(url, cache)` brings an `s3://` source to a local folder or archive.  A folder called `digits` is reached as `./digits`.
+    `fetch(url, cache)` brings an `s3://` source to a local folder or archive; by default `copies.fetch_dataset` does.  A folder called
+    `digits` is reached as `./digits`.
     Raises JobError: USAGE for a source that is not there, DATA for a damaged file, and what `download` raises.
     """
     if source == "digits":
@@ -102,7 +103,7 @@ def load(
         dataset = _read(archive, name="cifar10", source=without_secrets(url))
         return replace(dataset, checksums={ARCHIVE: SHA256, **dataset.checksums})
     if source.startswith("s3://"):
-        assert fetch is not None, "an s3:// source needs a `fetch`"
+        fetch = fetch or _fetch
         origin = without_secrets(source)
         return _read(fetch(source, cache), name=_name(PurePosixPath(origin)), source=origin)
     if "://" in source:
@@ -117,6 +118,13 @@ def load(
     if not there:
         raise JobError(Exit.USAGE, f"--data {source!r}: neither a known dataset nor a path that exists. Allowed: {SOURCES}")
     return _read(path, name=_name(path.resolve()), source=source)
+
+
+def _fetch(url: str, cache: Path) -> Path:
+    from job.io.copies import fetch_dataset
+    from job.io.store import open_store
+
+    return fetch_dataset(open_store(url), cache)
 
 
 def subset(dataset: Dataset, n: int) -> Dataset:

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class Sampler:
             path.write_text("".join(f"{row}\n" for row in rows))
             self._deliver(path)
         except OSError:  # the disk is full: the run itself will say so
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
 
 class Probe:

@@ -1,9 +1,13 @@
 """Pairs with known answers: the right verdict, or the right refusal."""
 
+import dataclasses
+from importlib import resources
+
 import numpy as np
 
 from job.analysis import text
 from job.analysis.comparison import compare
+from job.core.recipe import from_toml
 from tests.unit.made_up import results, with_predictions
 
 
@@ -59,15 +63,66 @@ def test_several_seeds():
     torch = [results(f"t{n}", seed=n, accuracy=0.90 + n / 1000, noise=n) for n in range(3)]
     keras = [results(f"k{n}", "tensorflow", seed=n, accuracy=0.9005 + n / 1000, noise=9 + n) for n in range(3)]
     found = compare([*torch, *keras])
-    assert found.sides == ["torch", "tensorflow"]
+    assert found.sides == {"torch": ["t0", "t1", "t2"], "tensorflow": ["k0", "k1", "k2"]}
     assert found.verdict.startswith("No difference can be seen: 90.1 % vs 90.1 % on average over 3 and 3 seeds")
+    assert found.needed == {"0.25": 4, "0.5": 3, "1": 2, "2": 2}  # a deviation of 0.1 points
     better = compare([*torch, *(results(f"k{n}", "tensorflow", seed=n, accuracy=0.93 + n / 1000, noise=9 + n) for n in range(3))])
     assert better.verdict.startswith("tensorflow is better: 90.1 % vs 93.1 %")
+    shown = text.table(better)
+    assert "torch | tensorflow        +3.0" in shown
+    assert "0.25 points" in shown
+
+
+def test_seeds_of_several_recipes_are_corrected_for_many_pairs():
+    runs = [results(f"{d}-{n}", seed=n, dropout=d, accuracy=0.9 + d / 10 + n / 1000, noise=n) for d in (0.3, 0.4, 0.7) for n in range(3)]
+    assert compare(runs).verdict.startswith("No verdict")
+    found = compare(runs, anyway=True)
+    assert list(found.sides) == ["torch", "torch, dropout 0.4", "torch, dropout 0.7"]
+    assert "3 of 3 pairs of sides differ (t tests over seeds and images with Holm's correction)" in found.verdict
+
+
+def test_seeds_of_one_side_are_no_comparison():
+    found = compare([results(str(n), seed=n, noise=n, accuracy=0.9 + n / 100) for n in range(3)])
+    assert found.verdict == (
+        "One side only (torch, 3 seeds): 91.0 % on average, with a standard deviation of 1.0 points; nothing to compare it with."
+    )
+    two = compare([results("a"), results("b", seed=1, noise=3, accuracy=0.95)])
+    assert two.verdict.endswith("both are the same engine and recipe, so this is what another seed does.")
 
 
 def test_three_runs_are_corrected_for_many_pairs():
-    runs = [results("a", noise=1), results("b", noise=2), results("c", noise=3, accuracy=0.95)]
-    assert compare(runs).verdict == "2 of 3 pairs differ (McNemar's test with Holm's correction): a and c and b and c."
+    runs = [results("a", noise=1), results("b", "tensorflow", noise=2), results("c", "tensorflow", noise=3, seed=1, accuracy=0.95)]
+    found = compare(runs)
+    assert found.verdict == "2 of 3 pairs of runs differ (McNemar's test with Holm's correction): a and c; b and c."
+    assert "same predictions" in text.table(found)
+
+
+def test_fields_without_effect_are_harmless():
+    adam = {"optimizer": "adam", "noise": 1}
+    found = compare([results("a", momentum=0.9, truncated_test=True, **adam), results("b", momentum=0.5, **adam)])
+    assert {row.what: row.why for row in found.differences} == {
+        "recipe: momentum": "without effect in these recipes",
+        "recipe: truncated_test": "an extra figure only",
+    }
+    assert found.decided
+    assert not compare([results("a"), results("b", momentum=0.5)]).decided
+
+
+def test_the_two_programs_of_the_original_report_are_refused():
+    files = [resources.files("job").joinpath("recipes", f"report-{name}.toml").read_text() for name in ("torch", "keras")]
+    fields = [from_toml(text, "").as_dict() for text in files]
+    found = compare([results(f["name"], epochs=f.pop("epochs"), recipe_name=f.pop("name"), **f) for f in fields])
+    assert not found.decided
+    assert {row.what.removeprefix("recipe: ") for row in found.differences if not row.fair} == {
+        *("epochs done", "epochs", "normalization", "conv1_padding", "dropout_position", "initial_weights", "optimizer", "epsilon")
+    }
+
+
+def test_runs_of_the_same_name_are_told_apart():
+    a = results("same")
+    found = compare([a, a, dataclasses.replace(results("same", noise=2), url="s3://bucket/same")])
+    assert [run.id for run in found.figures] == ["runs/same", "runs/same (2)", "s3://bucket/same"]
+    assert len(found.pairs) == 3
 
 
 def test_the_table_keeps_training_accuracy_apart():

@@ -1,0 +1,74 @@
+"""`alexnet doctor`: will this node and this store do?"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from job.cli.recipes import recipe_options, resolve
+from job.core.exits import Exit
+
+COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command()
+@click.option("--output", envvar="ALEXNET_OUTPUT", help="Folder or s3://bucket/prefix to try. Without it no store is tried.")
+@click.option("--data", envvar="ALEXNET_DATA", help="Dataset to read, as for `alexnet train`. Without it none is read.")
+@click.option(
+    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="The framework. Default: all that are installed."
+)
+@recipe_options
+@click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
+@click.option("--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads.")
+@click.option("--spool", envvar="ALEXNET_SPOOL", type=click.Path(path_type=Path), help="Folder in which uploads will wait.")
+@click.option(
+    "--grace",
+    envvar="ALEXNET_GRACE",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between SIGTERM and SIGKILL, in which a checkpoint must be stored.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the page.")
+def doctor(as_json: bool, **values: Any) -> int:
+    """Say on one page whether this node and this store will do.  Exit code 0, or 78 if a line fails."""
+    from job import engines
+    from job.cli.train import cache_folder
+    from job.doctor import examine
+    from job.doctor.page import Question
+
+    recipe = resolve(values)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))  # so that what was put is deleted
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")  # a page in a minute: no long patience with a store that is away
+    question = Question(
+        recipe=recipe,
+        engines=(values["engine"],) if values["engine"] else engines.installed(),
+        device=values["device"],
+        output=values["output"],
+        data=values["data"],
+        mirror=values["mirror"],
+        cache=values["cache"] or cache_folder(),
+        spool=values["spool"],
+        grace=values["grace"],
+    )
+    lines = []
+    for line in examine(question):
+        lines.append(line)
+        if not as_json:
+            click.echo(f"{click.style(line.level, fg=COLORS[line.level])}  {line.check:<18} {line.reason}")
+            if line.remedy:
+                click.echo(f"{'':<25}→ {line.remedy}")
+    failed = sum(line.level == "fail" for line in lines)
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "recipe": recipe.name, "lines": [line.as_dict for line in lines]}, indent=1))
+    else:
+        skipped = [f"--{name}" for name in ("output", "data") if values[name] is None]
+        note = f" Not looked at, as not given: {', '.join(skipped)}." if skipped else ""
+        click.echo(f"{len(lines)} checks, {failed} failed.{note}")
+    return Exit.CONFIGURATION if failed else Exit.DONE

@@ -1,0 +1,53 @@
+"""`alexnet evaluate`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from job.cli.models import model_options
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@model_options
+@click.option("--data", envvar="ALEXNET_DATA", help="Where the dataset is, as for `train`. Default: the run's own, by its name.")
+@click.option("--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads.")
+@click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None, as_json: bool, **values: Any) -> int:
+    """Recompute the test accuracy of RUN's stored model, in either engine, and say whether it agrees with what RUN recorded.
+
+    The exit code is 1 where it does not.
+    """
+    import json
+    from dataclasses import asdict
+
+    from job import inference
+    from job.cli.train import cache_folder
+    from job.io.results import open_run
+
+    record = open_run(run).read("run.json")
+    images = inference.test_set(record, data, cache=cache or cache_folder(), mirror=mirror)
+    model = inference.load_model(run, **values)
+    found = inference.evaluate(model, images)
+    if as_json:
+        told = {"run": model.run.id, "checkpoint": model.checkpoint, "engine": model.engine.name, "test_accuracy": found.accuracy}
+        click.echo(json.dumps(told | asdict(found), indent=1))
+    else:
+        low, high = found.interval
+        click.echo(
+            f"{model.checkpoint} in {model.engine.name}: {found.hits} of {found.images} test images, {found.accuracy:.2%} "
+            f"(95 % interval {low:.2%} to {high:.2%}), loss {found.loss:.4f}"
+        )
+        click.echo(verdict(found, same_data=images.fingerprint == record["data"]["fingerprint"]))
+    return 1 if found.agrees is False else 0
+
+
+def verdict(found: Any, *, same_data: bool) -> str:
+    if not same_data:
+        return "These are not the data of the run (another fingerprint), so there is nothing to compare with."
+    if found.recorded is None:
+        return "The run recorded no test accuracy for this checkpoint, so there is nothing to compare with."
+    changed = "" if found.changed is None else f"; {found.changed} of {found.images} images get another class"
+    return f"{'Agrees' if found.agrees else 'DOES NOT AGREE'} with the recorded {found.recorded:.2%}{changed}."

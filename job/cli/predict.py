@@ -1,0 +1,40 @@
+"""`alexnet predict`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from job.cli.models import model_options
+
+SHOWN = 3
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@model_options
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def predict(run: str, images: tuple[Path, ...], as_json: bool, **values: Any) -> None:
+    """Say what RUN's model sees in each IMAGE: the three most probable classes.
+
+    Of each picture the largest square in the middle is scaled to 32 × 32 pixels.
+    """
+    import json
+
+    import numpy as np
+
+    from job.inference import load_model
+    from job.io.pictures import read_pictures
+
+    pixels = read_pictures(images)
+    model = load_model(run, pictures=len(pixels), **values)
+    rows: list[dict[str, Any]] = []
+    for path, probabilities in zip(images, model.probabilities(pixels), strict=True):
+        best = np.argsort(-probabilities, kind="stable")[:SHOWN]
+        rows.append({"image": str(path), "classes": [{"class": model.classes[c], "probability": float(probabilities[c])} for c in best]})
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        click.echo(f"{row['image']}: " + ", ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in row["classes"]))

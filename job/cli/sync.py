@@ -1,0 +1,20 @@
+"""`alexnet sync`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("target", metavar="s3://…|FOLDER")
+def sync(folder: Path, target: str) -> None:
+    """Deliver the runs in DIR, such as one that a run kept because its store was away, to the store they belong into.
+
+    What is there is not sent again, and nothing there is overwritten. The summary goes last, so that a run counts as finished only when it
+    is whole. It is safe to repeat.
+    """
+    from job.io.delivery import sync as deliver
+    from job.io.store import open_store
+
+    deliver(folder, open_store(target), click.echo)

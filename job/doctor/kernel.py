@@ -1,0 +1,170 @@
+"""`python -m job.doctor.kernel ENGINE DEVICE`: does this framework compute right here?
+
+In a process of its own, for no process survives both frameworks, and a driver that crashes or hangs should not take the page with it.
+
+The kernels are those of training, on a small network: a convolution and a dense layer are recomputed with NumPy in float64, one optimiser
+step is taken, and where the device computes in bf16 its logits are compared with those in float32.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core.architecture import Layer
+from job.core.exits import JobError
+from job.core.initial import initial_weights
+from job.core.recipe import Recipe
+from job.core.sampling import plan
+from job.doctor.page import Line, failed
+
+SECONDS = 45.0
+"""for importing a framework and its kernels; an import alone can take many seconds on a cold disk"""
+SMALL = Recipe(name="kernel", image_size=64, width=0.25, batch_size=8, dropout=0.0, precision="fp32", crop=False, flip=False)
+TOLERANCE = 1e-4
+"""largest difference, as a share of the largest value, of float32 sums over some thousand products"""
+BF16_TOLERANCE = 0.1
+"""bf16 keeps 8 bits, and eight layers round one after the other"""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def run(engines: tuple[str, ...], device: str) -> list[dict[str, Any]]:
+    """One report of each engine, from processes that run side by side."""
+    command = [sys.executable, "-m", "job.doctor.kernel"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [(engine, subprocess.Popen([*command, engine, device], **pipes)) for engine in engines]
+    return [_report(engine, process) for engine, process in processes]
+
+
+def lines(reports: list[dict[str, Any]], gpu_visible: bool) -> Iterator[Line]:
+    if not reports:
+        yield Line(
+            check="framework",
+            level="fail",
+            reason="neither torch nor tensorflow is installed",
+            remedy="Install one with `pip install 'alexnet-job[torch]'`, or use the image alexnet-torch or alexnet-tf.",
+        )
+    for report in reports:
+        yield _line(report, gpu_visible)
+
+
+def _line(report: dict[str, Any], gpu_visible: bool) -> Line:
+    engine = report["engine"]
+    check = f"{engine} kernels"
+    if "error" in report:
+        return failed(check, Exception(report["error"]))
+    environment, differences = report["environment"], report["differences"]
+    versions = ", ".join(f"{name} {environment[name]}" for name in (engine, "keras", "cuda", "cudnn") if environment.get(name))
+    figures = ", ".join(f"{name} {found:.1e}" for name, (found, _) in differences.items())
+    where = f"{versions} on {environment['device']}"
+    if wrong := [name for name, (found, allowed) in differences.items() if not found <= allowed]:
+        return Line(
+            check=check,
+            level="fail",
+            reason=f"{where}: wrong numbers from {', '.join(wrong)} (differences from NumPy: {figures})",
+            remedy="Use another node, or a driver and a framework that go together.",
+        )
+    if gpu_visible and environment["device"] == "cpu":
+        return Line(
+            check=check,
+            level="fail",
+            reason=f"{where}: the driver shows a GPU, but {engine} does not see it",
+            remedy=f"Expected a build of {engine} with CUDA and a driver new enough for it; use the project's image, or another node.",
+        )
+    return Line(check=check, level="pass", reason=f"{where}: right numbers (largest differences from NumPy: {figures})")
+
+
+def _report(engine: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
+    try:
+        output, errors = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        reason = f"{engine}: not finished after {SECONDS:.0f} s. Look at the load of the node, its disk and its GPU."
+        return {"engine": engine, "error": reason}
+    if process.returncode == 0:
+        report: dict[str, Any] = json.loads(output.splitlines()[-1])
+        return report
+    last = (errors.strip().splitlines() or ["no message"])[-1][:300]
+    return {"engine": engine, "error": f"{engine}: ended with code {process.returncode} ({last}). Use another node, or install it anew."}
+
+
+def measure(engine_name: str, device: str) -> dict[str, Any]:
+    """In the process of its own: environment, differences as (found, allowed), peak memory.  Raises JobError."""
+    from job import engines
+
+    engine = engines.load(engine_name)(device=device, threads=1)
+    architecture = SMALL.architecture()
+    weights = dict(initial_weights(SMALL, architecture, 0))
+    images, labels = pictures(SMALL.batch_size)
+    indices = np.arange(SMALL.batch_size)
+
+    def prepare(recipe: Recipe) -> None:
+        engine.prepare(recipe, architecture, {})
+        engine.place("train", images, labels)
+        engine.place("test", images, labels)
+        engine.load(weights.items(), ())
+
+    prepare(SMALL)
+    step = plan(SMALL, architecture, 0, indices, epoch=0, step=0)
+    differences = compare(dict(engine.observe(step)), weights)
+    logits = engine.logits("test", indices)
+    if (precision := engine.resolve("auto")) != "fp32":
+        prepare(SMALL.with_values({"precision": precision}))
+        differences[precision] = (difference(engine.logits("test", indices), logits), BF16_TOLERANCE)
+    engine.step(step, rate=0.001, number=1)
+    losses, _ = engine.read()
+    differences["loss of a step"] = (abs(float(losses[0]) - np.log(10)), 1.0)  # the last layer begins small: every class is as likely
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"engine": engine_name, "environment": engine.environment(), "differences": differences, "memory_bytes": peak}
+
+
+def compare(seen: Arrays, weights: Arrays) -> dict[str, tuple[float, float]]:
+    """The first convolution and the first dense layer, each from the engine's own input to it."""
+    layers = SMALL.architecture().layers
+    conv = next(layer for layer in layers if layer.kind == "conv")
+    dense = next(layer for layer in layers if layer.kind == "dense")
+    before = layers[layers.index(dense) - 1].name
+    sums = seen[f"activations/{before}"].astype(np.float64) @ weights[f"{dense.name}.weight"].astype(np.float64).T
+    expected = {
+        "convolution": (conv, convolution(seen["activations/resize"], weights[f"{conv.name}.weight"], conv)),
+        "matmul": (dense, sums),
+    }
+    found = {}
+    for name, (layer, values) in expected.items():
+        bias = weights[f"{layer.name}.bias"].reshape(-1, *[1] * (values.ndim - 2))
+        found[name] = (difference(seen[f"activations/{layer.name}"], values + bias), TOLERANCE)
+    return found
+
+
+def convolution(images: NDArray[Any], weight: NDArray[Any], layer: Layer) -> NDArray[np.float64]:
+    """images (B, C, H, W), weight (O, C, k, k) → (B, O, H', W')."""
+    padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), layer.padding, layer.padding))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (layer.kernel, layer.kernel), axis=(2, 3))
+    strided = windows[:, :, :: layer.stride, :: layer.stride]  # (B, C, H', W', k, k)
+    sums: NDArray[np.float64] = np.einsum("bchwij,ocij->bohw", strided, weight.astype(np.float64), optimize=True)
+    return sums
+
+
+def difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest one, as a share of the largest value; infinite where `found` holds no numbers."""
+    largest = float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
+    return largest if np.isfinite(largest) else float("inf")
+
+
+def pictures(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    generator = np.random.Generator(np.random.PCG64(0))
+    return generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), (np.arange(count) % 10).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    try:
+        answer = measure(*sys.argv[1:3])
+    except JobError as error:
+        answer = {"engine": sys.argv[1], "error": str(error)}
+    print(json.dumps(answer))

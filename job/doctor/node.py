@@ -1,0 +1,174 @@
+"""The node and the container: packages, GPU, memory, CPUs, shared memory, disks."""
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from job.core.recipe import Recipe
+from job.doctor.page import Line, Question, failed
+from job.io.cgroup import Cgroup, Limits
+from job.io.dataset import RECORD
+from job.io.run import KEPT
+from job.io.store import StoreError, local_errors
+
+PACKAGES = ("alexnet-job", "numpy", "boto3", "safetensors", "nvidia-ml-py")
+SHARED = "/dev/shm"  # noqa: S108
+IMAGES = 60_000
+"""CIFAR-10's"""
+TIGHT = 1.2
+"""a limit below this many times the need is worth a warning: the sum leaves out allocators and file buffers"""
+SPOOLED, STORED = 2, KEPT + 2
+"""checkpoints at the same time: in the spool one on its way and one being written; in the store also the best one"""
+
+
+def limits() -> Limits:
+    return Cgroup().limits()
+
+
+def used_bytes() -> int | None:
+    """By the container, this process included."""
+    return Cgroup().usage().memory_bytes
+
+
+def packages() -> Line:
+    found, missing = [f"Python {platform.python_version()}"], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        remedy = "Install the project with `pip install alexnet-job`, or use its image."
+        return Line(check="packages", level="fail", reason=f"not installed: {', '.join(missing)}", remedy=remedy)
+    return Line(check="packages", level="pass", reason=", ".join(found))
+
+
+def gpu(device: str) -> Line:
+    """What NVML shows, and whether it is needed."""
+    from job.io.gpu import NoDriver, devices
+
+    try:
+        found = devices()
+    except NoDriver as error:
+        return Line(
+            check="gpu",
+            level="fail" if device == "cuda" else "warn",
+            reason=f"no GPU is here ({error})",
+            remedy="For a GPU: check `nvidia-smi`, `docker run --gpus all`, the Job's `nvidia.com/gpu` and NVIDIA_VISIBLE_DEVICES.",
+        )
+    names = ", ".join(map(_device, found))
+    if device == "cpu":
+        return Line(check="gpu", level="warn", reason=f"{names}: not used, as --device is cpu", remedy="Leave --device out to use it.")
+    return Line(check="gpu", level="pass", reason=f"NVML readable, driver {found[0]['driver']}: {names}")
+
+
+def _device(facts: Mapping[str, Any]) -> str:
+    size = f" with {facts['memory_total_bytes'] / 1e9:.0f} GB" if "memory_total_bytes" in facts else ""
+    return f"{facts['name'] or 'a device without a name'}{size}{' (a MIG slice)' if facts['mig'] else ''}"
+
+
+def gpu_is_visible() -> bool:
+    from job.io.gpu import NoDriver, devices
+
+    try:
+        return bool(devices())
+    except NoDriver:
+        return False
+
+
+def needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
+    """Host bytes of a training, part by part.  The framework's share is the peak of the process that tried its kernels."""
+    architecture = recipe.architecture()
+    size = 8 if recipe.precision == "fp64" else 4
+    measured = [report for report in reports if "memory_bytes" in report]
+    found = {
+        "framework": max((report["memory_bytes"] for report in measured), default=0),
+        "dataset, twice": 2 * IMAGES * RECORD,
+        "snapshot, a tensor at a time": size * max(int(np.prod(shape)) for shape in architecture.parameter_shapes.values()),
+    }
+    if any(report["environment"]["device"] == "cpu" for report in measured):
+        found["weights, gradients and slots"] = size * architecture.parameters * (2 + len(recipe.slots))
+        found["activations and their gradients"] = 2 * size * recipe.batch_size * sum(prod(row.out_shape) for row in architecture.layers)
+    return found
+
+
+def memory(parts: Mapping[str, int], limit: Limits, used: int | None) -> Line:
+    """`used`: what the container holds already."""
+    need, total = sum(parts.values()), psutil.virtual_memory()
+    room = total.available if limit.memory_bytes is None else min(limit.memory_bytes - (used or 0), total.available)
+    told = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
+    source = (
+        f"the node's {total.total / 1e9:.1f} GB, as the container has no limit"
+        if limit.memory_bytes is None
+        else f"the container's limit of {limit.memory_bytes / 1e9:.2f} GB (cgroup {limit.version})"
+    )
+    reason = f"about {need / 1e9:.2f} GB needed ({told}), {room / 1e9:.2f} GB free of {source}"
+    if room >= TIGHT * need:
+        return Line(check="memory", level="pass", reason=reason)
+    return Line(
+        check="memory",
+        level="warn" if room >= need else "fail",
+        reason=reason,
+        remedy=f"Raise resources.limits.memory or `docker run --memory` to {TIGHT * need / 1e9 + (used or 0) / 1e9:.1f} GB, "
+        "or choose a smaller batch_size or width.",
+    )
+
+
+def cpus(limit: Limits) -> Line:
+    visible = len(os.sched_getaffinity(0))
+    if limit.cpus is None:
+        return Line(check="cpus", level="pass", reason=f"{visible}, no quota")
+    reason = f"a quota of {limit.cpus:g} on {visible} that are visible (cgroup {limit.version})"
+    if limit.cpus >= 1:
+        return Line(check="cpus", level="pass", reason=reason)
+    remedy = "Raise resources.limits.cpu to at least 1: the host prepares each step, and a throttled one leaves the GPU idle."
+    return Line(check="cpus", level="warn", reason=reason, remedy=remedy)
+
+
+def shared_memory() -> Line:
+    """No process of ours uses it, so that any size will do."""
+    try:
+        size = f"{shutil.disk_usage(SHARED).total / 1e6:.0f} MB"
+    except OSError:
+        size = "absent"
+    return Line(check=SHARED, level="pass", reason=f"{size}; none is needed")
+
+
+def disks(question: Question) -> Iterator[Line]:
+    """Room for what waits in the spool and, with a local `--output`, for what stays."""
+    from job.io.folder import FolderStore
+    from job.io.store import open_store
+
+    local = None
+    if question.output is not None and not question.output.startswith("s3:"):
+        store = open_store(question.output)
+        assert isinstance(store, FolderStore)
+        local = store.root
+        yield disk("disk of --output", local, STORED * question.checkpoint_bytes, f"{STORED} checkpoints")
+    spool = question.spool or local or Path(tempfile.gettempdir())
+    yield disk("disk of the spool", spool, SPOOLED * question.checkpoint_bytes, f"{SPOOLED} checkpoints")
+
+
+def disk(check: str, folder: Path, need: int, what: str) -> Line:
+    place = folder.absolute()
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    try:
+        with local_errors(folder), tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"x")
+    except (StoreError, FileNotFoundError) as error:
+        return failed(check, error)
+    free = shutil.disk_usage(place).free
+    reason = f"{free / 1e9:.2f} GB free at {folder}, {need / 1e9:.2f} GB needed ({what})"
+    if free >= need:
+        return Line(check=check, level="pass", reason=reason)
+    return Line(check=check, level="fail", reason=reason, remedy="Free some, or choose another folder with --spool or --output.")

@@ -1,0 +1,161 @@
+"""A stored model at work again, in either engine: for `alexnet evaluate` and `alexnet predict`."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job import engines
+from job.core import metrics
+from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe
+from job.engines import Engine
+from job.io import dataset
+from job.io.checkpoint import read_tensors
+from job.io.dataset import Dataset, Split
+from job.io.results import final_object, open_run
+from job.io.run import CHECKPOINT, Run
+from job.io.weights import model_file
+
+ROUNDING = {"fp64": 0.0, "fp32": 0.001, "bf16": 0.01}
+"""share of the test images whose class may change with the device or the engine, since they lie within the rounding of a tie"""
+BATCH = 64
+"""pictures that go through the network at a time"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A run, and one of its models on a device."""
+
+    run: Run
+    record: Mapping[str, Any]
+    summary: Mapping[str, Any] | None
+    checkpoint: str
+    engine: Engine
+    recipe: Recipe
+    classes: tuple[str, ...]
+
+    def logits(self, split: Split) -> NDArray[np.float32]:
+        """(N, classes) without dropout and augmentation."""
+        self.engine.place("test", split.images, split.labels)
+        found = engines.evaluate(self.engine, "test", np.arange(len(split)), self.recipe.batch_size, lambda: False)
+        assert found is not None
+        return found
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(N, classes) of (N, 32, 32, 3) pixels."""
+        return metrics.softmax(self.logits(Split(images=images, labels=np.zeros(len(images), np.uint8))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model does on a test set, beside what was recorded of it."""
+
+    hits: int
+    images: int
+    loss: float
+    interval: tuple[float, float]
+    """95 % for the accuracy"""
+    recorded: float | None
+    """test accuracy in the summary, or in the checkpoint's own metrics"""
+    changed: int | None
+    """images whose class is another one than in the stored predictions, where these are of the same model"""
+    agrees: bool | None
+    """None: nothing was recorded, or of other images"""
+
+    @property
+    def accuracy(self) -> float:
+        return self.hits / self.images
+
+
+def load_model(
+    url: str, *, engine: str | None, device: str, threads: int | None, checkpoint: str | None, pictures: int | None = None
+) -> Model:
+    """The run at `url` and its model: that of `checkpoint`, else of the summary, else of the newest checkpoint.
+
+    `pictures`: how many will be asked for, where the batch need not be that of the training.  Raises JobError as `open_run`, and 65 where
+    the model is damaged.
+    """
+    run = open_run(url)
+    record, summary = run.read("run.json"), run.summary()
+    name = checkpoint or (summary["model"].split("/")[1] if summary else _newest(run))
+    recipe = Recipe().with_values(record["recipe"])
+    if pictures is not None:
+        recipe = recipe.with_values({"batch_size": min(pictures, BATCH)})
+    classes = tuple(record["data"].get("classes") or map(str, range(10)))
+    architecture = recipe.architecture(len(classes))
+    with TemporaryDirectory() as folder:
+        if not CHECKPOINT.fullmatch(name) or run.read("checkpoints", name, "MANIFEST.json") is None:
+            stored = ", ".join(run.checkpoint_names()) or "none"
+            raise JobError(Exit.USAGE, f"{url}: there is no complete checkpoint {name!r}. Stored are: {stored}.")
+        path = model_file(run, f"checkpoints/{name}/model.safetensors", Path(folder))
+        made = engines.load(engine or _engine(summary))(device=device, threads=threads or record["threads"])
+        made.prepare(recipe, architecture, {})
+        made.load(read_tensors(path, architecture.parameter_shapes), ())
+    return Model(run=run, record=record, summary=summary, checkpoint=name, engine=made, recipe=recipe, classes=classes)
+
+
+def test_set(record: Mapping[str, Any], source: str | None, **options: Any) -> Dataset:
+    """The dataset of a run (by its name, unless `source` says where it is), cut as the run cut it.  `options` as for `dataset.load`."""
+    name, count = re.fullmatch(r"(.*?)(?:\[:(\d+)\])?", record["data"]["name"]).groups()  # type: ignore[union-attr]
+    if source is None and name not in ("cifar10", "digits"):
+        raise JobError(Exit.USAGE, f"--data is missing: the run was trained on {name!r}, and no record says where that is.")
+    found = dataset.load(source or name, **options)
+    return dataset.subset(found, int(count)) if count else found
+
+
+def evaluate(model: Model, data: Dataset) -> Evaluation:
+    """Recompute and compare.  Only with the run's own data is anything said to agree."""
+    logits, labels = model.logits(data.test), data.test.labels
+    hits, images = int((logits.argmax(1) == labels).sum()), len(labels)
+    recorded, stored = _recorded(model) if data.fingerprint == model.record["data"]["fingerprint"] else (None, None)
+    changed = None if stored is None else int((stored != logits.argmax(1)).sum())
+    agrees = None
+    if recorded is not None:
+        allowed = max(ROUNDING[model.recipe.precision] * images, 0 if model.recipe.precision == "fp64" else 1)
+        agrees = max(abs(round(recorded * images) - hits), changed or 0) <= allowed
+    return Evaluation(
+        hits=hits,
+        images=images,
+        loss=metrics.cross_entropy(logits, labels),
+        interval=metrics.wilson(hits, images),
+        recorded=recorded,
+        changed=changed,
+        agrees=agrees,
+    )
+
+
+def _recorded(model: Model) -> tuple[float | None, NDArray[np.integer[Any]] | None]:
+    """(test accuracy, predicted classes) as they were stored for this model, as far as they were."""
+    run, summary = model.run, model.summary
+    if summary is not None and summary["model"].split("/")[1] == model.checkpoint:
+        stored = np.load(io.BytesIO(final_object(run, summary, "predictions.npz")), allow_pickle=False)
+        return summary["test_accuracy"], stored["logits"].argmax(1)
+    lines = map(json.loads, run.store.get(run.key("checkpoints", model.checkpoint, "metrics.jsonl")).splitlines())
+    step = int(model.checkpoint.split("-")[1])
+    return next((line["test_accuracy"] for line in lines if line["kind"] == "epoch" and line["step"] == step), None), None
+
+
+def _newest(run: Run) -> str:
+    """Of a run that is not finished.  Raises JobError (2) where nothing is stored yet."""
+    for name in run.checkpoint_names():
+        if run.read("checkpoints", name, "MANIFEST.json") is not None:
+            return name
+    raise JobError(Exit.USAGE, f"{run.store.url}/{run.id}: no checkpoint is stored yet. Wait until its first epoch has ended.")
+
+
+def _engine(summary: Mapping[str, Any] | None) -> str:
+    """The run's own where it is installed, else the one that is.  Raises JobError (78)."""
+    there = engines.installed()
+    if not there:
+        raise JobError(
+            Exit.CONFIGURATION, "Neither torch nor tensorflow is installed. `pip install 'alexnet-job[torch]'`, or use an image."
+        )
+    return str(summary["engine"]) if summary and summary["engine"] in there else there[0]

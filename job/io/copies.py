@@ -1,0 +1,132 @@
+"""A dataset in a store: put there once, in the official binary layout, and fetched from there to a cache; verified both ways.
+
+A dataset that somebody copied there by other means, as files or as the archive, is read as well, but then nothing tells its digests.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from job.core.exits import Exit, JobError
+from job.io.checkpoint import sha256, sha256_of
+from job.io.dataset import CLASSES_FILE, FOLDER, RECORD, TEST_FILE, Dataset, Split
+from job.io.run import encoded
+from job.io.store import Entry, Store, open_store
+
+Say = Callable[[str], None]
+PER_FILE = 10_000
+"""images in a training file of the official layout"""
+MANIFEST = "MANIFEST.json"
+ARCHIVES = (".tar.gz", ".tgz")
+
+
+def push_dataset(data: Dataset, target: Store, say: Say) -> None:
+    """Store the dataset in the official binary layout, its manifest last; what is there and right stays.
+
+    Raises JobError: CONFIGURATION where another dataset is, which is left alone; DATA where a file does not come back as it was sent.
+    """
+    listed = {name: {"size": len(content), "sha256": sha256_of(content)} for name, content in _files(data)}
+    manifest = encoded({"fingerprint": data.fingerprint, "files": listed})
+    there = {entry.key: entry.size for entry in target.list()}
+    complete = MANIFEST in there
+    if (complete and target.get(MANIFEST) != manifest) or any(_is_file(key) and key not in listed for key in there):
+        raise _another(target)
+    for name, content in _files(data):
+        if name not in there:
+            target.put(name, content)
+            say(f"{name}: {len(content) / 1e6:.1f} MB stored")
+        if (found := sha256_of(target.get(name))) != listed[name]["sha256"]:
+            raise _damaged(target, name, found, str(listed[name]["sha256"])) if complete or name not in there else _another(target)
+    if not target.put_if_absent(MANIFEST, manifest):
+        raise _another(target)
+    say(f"{len(data.train):,} training and {len(data.test):,} test images are in {target.url}, verified: train with --data {target.url}")
+
+
+def _files(data: Dataset) -> Iterator[tuple[str, bytes]]:
+    """(name, content) in the official layout, one at a time."""
+    yield CLASSES_FILE, ("\n".join(data.classes) + "\n").encode()
+    for number, start in enumerate(range(0, len(data.train), PER_FILE), 1):
+        rows = slice(start, start + PER_FILE)
+        yield f"data_batch_{number}.bin", _records(Split(images=data.train.images[rows], labels=data.train.labels[rows]))
+    yield TEST_FILE, _records(data.test)
+
+
+def _another(target: Store) -> JobError:
+    return JobError(Exit.CONFIGURATION, f"{target.url} holds another dataset, which stays. Expected an empty place. Choose another prefix.")
+
+
+def _records(split: Split) -> bytes:
+    """Label, then the red, green and blue plane, image by image."""
+    table = np.empty((len(split), RECORD), np.uint8)
+    table[:, 0] = split.labels
+    table[:, 1:] = split.images.transpose(0, 3, 1, 2).reshape(len(split), -1)
+    return table.tobytes()
+
+
+def fetch_dataset(store: Store, cache: Path, say: Say = lambda _: None) -> Path:
+    """The dataset at the store's place (a prefix with .bin files, or the .tar.gz archive itself) as a folder or a file in `cache`.
+
+    What is there already and has the digest that the manifest lists is not fetched again.  Raises JobError: USAGE where there is no
+    dataset, DATA for a damaged one.
+    """
+    if store.url.endswith(ARCHIVES):
+        return _fetch_archive(store.url, cache, say)
+    there = {entry.key: entry for entry in store.list()}
+    prefix = "" if any(_is_file(key) for key in there) else f"{FOLDER}/"
+    inside = {key.removeprefix(prefix): entry for key, entry in there.items() if key.startswith(prefix)}
+    wanted = {name: entry for name, entry in inside.items() if _is_file(name)}
+    if not wanted:
+        raise JobError(
+            Exit.USAGE,
+            f"--data {store.url}: there is no dataset (no data_batch_1.bin). `alexnet data push cifar10 {store.url}` puts it there.",
+        )
+    digests = _digests(store) if MANIFEST in there and not prefix else {}
+    if missing := sorted(digests.keys() - wanted.keys()):
+        raise JobError(Exit.DATA, f"{store.url}: {', '.join(missing)}, which MANIFEST.json lists, is missing. Push the dataset again.")
+    versions = [[name, entry.key, entry.size, digests.get(name, entry.modified)] for name, entry in sorted(wanted.items())]
+    folder = cache / f"s3-{sha256_of(encoded([store.url, versions]))[:16]}"  # another version of the dataset has another folder
+    for name, entry in wanted.items():
+        _fetch(store, entry, folder / name, digests.get(name), say)
+    return folder
+
+
+def _fetch_archive(url: str, cache: Path, say: Say) -> Path:
+    place, _, name = url.rpartition("/")
+    store = open_store(place)
+    entry = next((entry for entry in store.list(name) if entry.key == name), None)
+    if entry is None:
+        raise JobError(Exit.USAGE, f"--data {url}: there is no such object. Expected an archive laid out like that of CIFAR-10.")
+    path = cache / f"s3-{sha256_of(encoded([url, entry.size, entry.modified]))[:16]}" / name
+    _fetch(store, entry, path, None, say)
+    return path
+
+
+def _fetch(store: Store, entry: Entry, path: Path, digest: str | None, say: Say) -> None:
+    """Have the object as a file: by its digest where that is known, else by its size and the folder's name."""
+    if path.is_file() and path.stat().st_size == entry.size and (digest is None or sha256(path) == digest):
+        return
+    say(f"fetching {store.url}/{entry.key}: {entry.size / 1e6:.1f} MB")
+    store.download(entry.key, path)
+    if digest and (found := sha256(path)) != digest:
+        path.unlink()
+        raise _damaged(store, entry.key, found, digest)
+
+
+def _is_file(name: str) -> bool:
+    return "/" not in name and (name.endswith(".bin") or name == CLASSES_FILE)
+
+
+def _digests(store: Store) -> dict[str, str]:
+    try:
+        return {str(name): str(entry["sha256"]) for name, entry in json.loads(store.get(MANIFEST))["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise JobError(Exit.DATA, f"{store.url}/MANIFEST.json is damaged. Expected files and digests. Push the dataset again.") from None
+
+
+def _damaged(store: Store, key: str, found: str, expected: str) -> JobError:
+    return JobError(
+        Exit.DATA,
+        f"{store.url}/{key} is damaged: its SHA-256 is {found[:12]}…, expected {expected[:12]}…. Store it again, or look at the network.",
+    )

@@ -1,0 +1,150 @@
+"""`alexnet runs`: what a listing and one object tell of a run, in each state, and how many objects that takes."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.core.exits import Exit
+from job.io.folder import FolderStore
+from job.io.listing import Row, list_runs, sorted_rows
+from job.io.run import encoded
+from job.io.store import Entry
+
+NOW = 2_000_000_000.0
+FACTS = {"engine": "torch", "recipe": "default", "epochs": 20, "test_accuracy": 0.5, "images_per_second": 900.0}
+AT_WORK = {**FACTS, "epoch": 7, "step": 2730, "steps": 7800}
+
+
+class Counting(FolderStore):
+    """A store whose clock is its own, and that counts what is read of which run."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.reads: Counter[str] = Counter()
+
+    def now(self) -> float:
+        return NOW
+
+    def get(self, key: str) -> bytes:
+        found = super().get(key)
+        self.reads[key.split("/")[0]] += 1
+        return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Counting:
+    return Counting(tmp_path / "results")
+
+
+def put(store: FolderStore, key: str, value: Any, age: float = 0.0) -> None:
+    """`age` seconds ago by the store's clock, which is far from the local one."""
+    store.put(key, value if isinstance(value, bytes) else encoded(value))
+    os.utime(store.root / key, (NOW - age, NOW - age))
+
+
+def only(store: Counting) -> Row:
+    (row,) = list_runs(store)
+    assert store.reads == {row.run: 1}, "one object of each run at most is read"
+    return row
+
+
+def begun(store: FolderStore, run: str = "r", attempt: str = "0001-abcdef", age: float = 0.0) -> str:
+    put(store, f"{run}/run.json", {"recipe": {"name": "default", "epochs": 20}, "seed": 0}, age)
+    put(store, f"{run}/attempts/{attempt}/claim.json", {"engine": "torch"}, age)
+    return f"{run}/attempts/{attempt}"
+
+
+def test_a_finished_run(store: Counting) -> None:
+    attempt = begun(store)
+    put(store, f"{attempt}/status.json", AT_WORK)
+    put(store, f"{attempt}/end.json", {**AT_WORK, "exit_code": 0, "reason": "finished"})
+    put(store, "r/summary.json", {**FACTS, "test_accuracy": 0.9, "run": "r"})
+    assert only(store) == Row(
+        run="r", state="finished", engine="torch", recipe="default", epoch=20, epochs=20, test_accuracy=0.9, images_per_second=900.0
+    )
+
+
+@pytest.mark.parametrize(("age", "state", "reason"), [(5, "running", None), (119, "running", None), (121, "interrupted", "killed")])
+def test_a_run_at_work_and_one_that_fell_silent(age: float, state: str, reason: str | None, store: Counting) -> None:
+    attempt = begun(store, age=5000)
+    put(store, f"{attempt}/status.json", AT_WORK, age)
+    row = only(store)
+    assert (row.state, row.reason, row.epoch, row.epochs, row.engine, row.age) == (state, reason, 7, 20, "torch", age)
+
+
+@pytest.mark.parametrize(("age", "state"), [(5, "running"), (500, "interrupted")])
+def test_before_the_first_status(age: float, state: str, store: Counting) -> None:
+    begun(store, age=age)
+    row = only(store)
+    assert (row.state, row.engine, row.epoch) == (state, "torch", None)
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [(c, "interrupted") for c in (143, 130, 74, 77, 69)] + [(c, "failed") for c in (76, 65, 78, 70, 71, 2)] + [(0, "finished")],
+)
+def test_an_attempt_that_ended(code: int, state: str, store: Counting) -> None:
+    attempt = begun(store, age=900)
+    put(store, f"{attempt}/status.json", AT_WORK, 600)
+    put(store, f"{attempt}/end.json", {**AT_WORK, "exit_code": code, "reason": "so it was"}, 590)
+    row = only(store)
+    assert (row.state, row.reason, row.epoch, row.age) == (state, "so it was", 7, 590)
+
+
+def test_every_exit_code_has_a_state(store: Counting) -> None:
+    for code in Exit:
+        put(store, f"{begun(store, f'run-{int(code)}')}/end.json", {"exit_code": int(code)})
+    assert {row.state for row in list_runs(store)} == {"finished", "interrupted", "failed"}
+
+
+def test_the_newest_attempt_counts(store: Counting) -> None:
+    put(store, f"{begun(store, attempt='0009-ffffff')}/end.json", {"exit_code": 76})
+    put(store, f"{begun(store, attempt='0010-000000')}/status.json", {**AT_WORK, "epoch": 9}, 10)
+    row = only(store)
+    assert (row.state, row.epoch, row.age) == ("running", 9, 0)
+
+
+def test_a_run_that_nobody_began(store: Counting) -> None:
+    put(store, "r/run.json", {"recipe": {"name": "mine", "epochs": 3}})
+    row = only(store)
+    assert (row.state, row.recipe, row.epochs, row.age) == ("interrupted", "mine", 3, None)
+
+
+@pytest.mark.parametrize("key", ["summary.json", "attempts/0001-abcdef/end.json", "attempts/0001-abcdef/status.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_one_damaged_run_does_not_hide_the_others(key: str, content: bytes, store: Counting) -> None:
+    begun(store, "bad")
+    put(store, f"bad/{key}", content)
+    put(store, "good/summary.json", FACTS)
+    bad, good = list_runs(store)
+    assert (bad.run, bad.state) == ("bad", "damaged")
+    assert key in (bad.reason or "")
+    assert (good.run, good.state) == ("good", "finished")
+
+
+def test_what_is_no_run(store: Counting) -> None:
+    put(store, "data/data_batch_1.bin", b"x")
+    put(store, "report.html", b"x")
+    put(store, "-odd/summary.json", FACTS)
+    assert list_runs(store) == []
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    assert list_runs(FolderStore(tmp_path / "nowhere")) == []
+
+
+def test_a_run_whose_objects_vanish_meanwhile(store: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(store)
+    gone = Entry(key="r/attempts/0001-abcdef/end.json", size=1, modified=NOW)
+    monkeypatch.setattr(store, "list", lambda prefix: [gone])
+    assert list_runs(store) == []
+
+
+def test_sorting() -> None:
+    rows = [Row(run=name, state=s, test_accuracy=a) for name, s, a in (("a", "x", 0.1), ("b", "y", None), ("c", "w", 0.9))]
+    assert [row.run for row in sorted_rows(rows, "run")] == ["a", "b", "c"]
+    assert [row.run for row in sorted_rows(rows, "state")] == ["c", "a", "b"]
+    assert [row.run for row in sorted_rows(rows, "test_accuracy")] == ["c", "a", "b"]

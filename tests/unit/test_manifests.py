@@ -1,0 +1,327 @@
+"""The Kubernetes manifests and the Dockerfiles, as far as they can be judged without an engine or a cluster."""
+
+import copy
+import difflib
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import warnings
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from job.core.exits import Exit
+from tests.unit.policy import FOR_GOOD, POLICY, find, option, size, violations, without
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sysconfig.get_path("scripts"))
+FILES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "k8s").glob("*.yaml") if p.name != "kustomization.yaml")
+VARIANTS = ["k8s", *sorted(p.parent.relative_to(ROOT).as_posix() for p in (ROOT / "k8s-variants").glob("*/kustomization.yaml"))]
+OLDEST, NEWEST = "1.31", ".".join(kubernetes_validate.latest_version().split(".")[:2])
+
+
+@functools.cache
+def _read(source):
+    if source.endswith(".yaml"):
+        return (ROOT / source).read_text()
+    return subprocess.run([BIN / "kubectl", "kustomize", ROOT / source], capture_output=True, text=True, check=True).stdout
+
+
+def documents(source):
+    return list(yaml.safe_load_all(_read(source)))
+
+
+def jobs(source):
+    """The training Jobs by name."""
+    found = {d["metadata"]["name"]: d for d in documents(source) if d["kind"] == "Job"}
+    return {name: job for name, job in found.items() if name != "alexnet-bucket"}
+
+
+TRAININGS = [(source, name) for source in [*FILES, *VARIANTS] for name in jobs(source)]
+
+
+def training(source, name):
+    return jobs(source)[name]
+
+
+def arguments(source, name):
+    return find(training(source, name), "spec.template.spec.containers.0.args")
+
+
+def test_everything_is_here():
+    assert {Path(f).stem for f in FILES} == {"torch-job", "tf-job", "storage", "networkpolicy"}
+    assert {Path(v).name for v in VARIANTS} == {"k8s", "30-epochs", "pretrained", "spot", "kueue", "seeds"}
+    assert len(TRAININGS) == 2 + 2 * len(VARIANTS)
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("source", [*FILES, *VARIANTS])
+def test_schema(source, version):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for document in documents(source):
+            assert kubernetes_validate.validate(document, version, strict=True) == version
+
+
+def test_schema_check_can_fail():
+    document = training(*TRAININGS[0])
+    document["spec"]["podFailurPolicy"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document, OLDEST, strict=True)
+
+
+@pytest.mark.parametrize(("source", "name"), TRAININGS)
+def test_policy(source, name):
+    assert violations(training(source, name)) == []
+
+
+@pytest.mark.parametrize("path", POLICY)
+@pytest.mark.parametrize(
+    ("source", "name"), [("k8s/torch-job.yaml", "alexnet-torch"), ("k8s/tf-job.yaml", "alexnet-tf"), ("k8s-variants/seeds", "alexnet-tf")]
+)
+def test_policy_notices_what_is_missing(source, name, path):
+    assert path in violations(without(training(source, name), path))
+
+
+CHANGES = {
+    "OnFailure beside podFailurePolicy": ("spec.template.spec.restartPolicy", "OnFailure"),
+    "exit value 0": ("spec.podFailurePolicy.rules.0.onExitCodes.values", [0, *FOR_GOOD]),
+    "one code less": ("spec.podFailurePolicy.rules.0.onExitCodes.values", list(FOR_GOOD[1:])),
+    "77 for good": ("spec.podFailurePolicy.rules.0.onExitCodes.values", [*FOR_GOOD, Exit.SUPERSEDED]),
+    "143 counted": ("spec.podFailurePolicy.rules.2.action", "Count"),
+    "143 and 137 ignored": ("spec.podFailurePolicy.rules.2.onExitCodes.values", [137, 143]),
+    "all but": ("spec.podFailurePolicy.rules.0.onExitCodes.operator", "NotIn"),
+    "disruption counted": ("spec.podFailurePolicy.rules.1.action", "Count"),
+    "no retries": ("spec.backoffLimit", 0),
+    "grace of another length": ("spec.template.spec.terminationGracePeriodSeconds", 60),
+    "latest": ("spec.template.spec.containers.0.image", "alexnet-torch:latest"),
+    "no tag": ("spec.template.spec.containers.0.image", "alexnet-torch"),
+    "root": ("spec.template.spec.securityContext.runAsUser", 0),
+    "run id of the pod": ("spec.template.spec.containers.0.env.0.valueFrom.fieldRef.fieldPath", "metadata.uid"),
+    "value beside valueFrom": ("spec.template.spec.containers.0.env.0.value", "x"),
+    "spool without limit": ("spec.template.spec.volumes.0.emptyDir", {}),
+    "spool larger than the disk limit": ("spec.template.spec.volumes.0.emptyDir.sizeLimit", "40Gi"),
+    "shm on disk": ("spec.template.spec.volumes.2.emptyDir.medium", ""),
+    "own settings from a ConfigMap": ("spec.template.spec.containers.0.envFrom", [{"configMapRef": {"name": "alexnet"}}]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_policy_notices_what_is_wrong(change):
+    path, value = CHANGES[change]
+    job = training("k8s/torch-job.yaml", "alexnet-torch")
+    parent, _, last = path.rpartition(".")
+    find(job, parent)[last] = value
+    assert violations(job)
+
+
+@pytest.mark.parametrize("source", ["k8s/torch-job.yaml", "k8s/tf-job.yaml"])
+def test_own_service_account_without_token(source):
+    account = next(d for d in documents(source) if d["kind"] == "ServiceAccount")
+    job = next(iter(jobs(source).values()))
+    assert account["automountServiceAccountToken"] is False
+    assert account["metadata"]["name"] == find(job, "spec.template.spec.serviceAccountName")
+
+
+def test_the_jobs_are_siblings():
+    """They differ in names, recipe and length alone."""
+    torch, tf = ((ROOT / f"k8s/{name}-job.yaml").read_text() for name in ("torch", "tf"))
+    torch = torch.replace("torch", "tf").replace("PyTorch", "TensorFlow").replace("Pytf", "TensorFlow").replace("20 epochs", "30 epochs")
+    assert torch.replace("--recipe=default\n", "--recipe=default-30\n").replace("PyTorch", "TensorFlow") == tf
+
+
+@pytest.mark.parametrize("source", ["k8s/torch-job.yaml", "k8s/tf-job.yaml", "k8s/storage.yaml", "k8s/networkpolicy.yaml"])
+def test_starts_with_its_commands(source):
+    head = (ROOT / source).read_text().partition("apiVersion")[0]
+    assert f"kubectl apply -f {source}" in head
+    assert f"kubectl delete -f {source}" in head
+    if "job" in source:
+        assert "kubectl logs" in head
+        assert "-w\n" in head
+        assert "create secret" in head
+
+
+def dry_run(image, args):
+    recipe = re.search(r"ALEXNET_RECIPE=(\S+)", (ROOT / f"Dockerfile.{image}").read_text())[1]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("ALEXNET_")}
+    command = [sys.executable, "-m", "job", *args, "--dry-run"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**kept, "ALEXNET_RECIPE": recipe})
+
+
+@functools.cache
+def epochs(image, args):
+    done = dry_run(image, args)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return int(re.search(r"^epochs = (\d+)", done.stdout, re.M)[1])
+
+
+@pytest.mark.parametrize(("source", "name"), TRAININGS)
+def test_arguments_are_those_of_the_command(source, name):
+    image = name.removeprefix("alexnet-")
+    expected = 20 if source == "k8s-variants/pretrained" or (image == "torch" and source != "k8s-variants/30-epochs") else 30
+    assert epochs(image, tuple(arguments(source, name))) == expected
+
+
+def test_a_wrong_argument_is_refused():
+    assert dry_run("torch", [*arguments("k8s/torch-job.yaml", "alexnet-torch"), "--epoch=3x"]).returncode == Exit.USAGE
+
+
+def test_variants_change_what_they_say():
+    def pair(variant):
+        found = jobs(f"k8s-variants/{variant}")
+        return found["alexnet-torch"], found["alexnet-tf"]
+
+    for variant in ("30-epochs", "pretrained"):
+        ours, theirs = (arguments(f"k8s-variants/{variant}", f"alexnet-{image}") for image in ("torch", "tf"))
+        assert ours == theirs
+    assert option(ours, "init-from").startswith("s3://")
+    for job in pair("kueue"):
+        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+        assert job["spec"]["suspend"] is True
+    for job in pair("spot"):
+        pod = job["spec"]["template"]["spec"]
+        assert pod["terminationGracePeriodSeconds"] <= 25
+        assert int(option(pod["containers"][0]["args"], "checkpoint-steps")) > 0
+        assert pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    for job in pair("seeds"):
+        assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["backoffLimitPerIndex"]) == ("Indexed", 5, 6)
+
+
+def pods(source):
+    return {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in documents(source) if d["kind"] in ("Job", "Deployment")}
+
+
+@pytest.mark.parametrize("name", ["alexnet-s3", "alexnet-bucket"])
+def test_the_store_is_restricted(name):
+    pod = pods("k8s/storage.yaml")[name]
+    container = pod["containers"][0]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+    assert re.search(r":[\w.]*\d", container["image"])
+    assert container["resources"]["limits"]["memory"]
+
+
+def test_the_store_keeps_its_data():
+    kinds = {d["kind"]: d for d in documents("k8s/storage.yaml")}
+    pod = pods("k8s/storage.yaml")["alexnet-s3"]
+    container = pod["containers"][0]
+    assert {v.get("persistentVolumeClaim", {}).get("claimName") for v in pod["volumes"]} >= {
+        kinds["PersistentVolumeClaim"]["metadata"]["name"]
+    }
+    assert all(probe in container for probe in ("startupProbe", "readinessProbe", "livenessProbe"))
+    assert kinds["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
+    assert kinds["Service"]["spec"]["selector"].items() <= kinds["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    compile(pods("k8s/storage.yaml")["alexnet-bucket"]["containers"][0]["args"][0], "bucket", "exec")
+
+
+def test_network_policy_lets_dns_and_the_store_through():
+    policy = documents("k8s/networkpolicy.yaml")[0]["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert "ingress" not in policy
+    dns, store = policy["egress"]
+    assert {(p["port"], p["protocol"]) for p in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+    by_name = {d["kind"]: d for d in documents("k8s/storage.yaml") if d["metadata"]["name"] == "alexnet-s3"}
+    labels = by_name["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert store["to"][0]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert store["ports"] == [{"port": by_name["Service"]["spec"]["ports"][0]["port"], "protocol": "TCP"}]
+    for source, name in TRAININGS:
+        assert policy["podSelector"]["matchLabels"].items() <= training(source, name)["spec"]["template"]["metadata"]["labels"].items()
+    assert not policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_images_of_the_manifests_are_those_of_the_build():
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    for source, name in TRAININGS:
+        job = training(source, name)
+        assert find(job, "spec.template.spec.containers.0.image") == f"{name}:{version}"
+        assert job["metadata"]["labels"]["app.kubernetes.io/version"] == version
+
+
+@pytest.mark.parametrize("name", ["alexnet-torch", "alexnet-tf"])
+def test_limits_leave_room_for_the_measured_peaks(name):
+    """tests/peaks.json: what the end-to-end tests (tests/e2e/test_images.py, tests/cluster.py) measured, and where."""
+    job = training(f"k8s/{name.removeprefix('alexnet-')}-job.yaml", name)
+    resources = find(job, "spec.template.spec.containers.0.resources")
+    shm = size(find(job, "spec.template.spec.volumes.2.emptyDir.sizeLimit"))
+    peaks = [p for p in json.loads((ROOT / "tests/peaks.json").read_text()) if p["image"] == name]
+    assert peaks
+    assert max(p["memory_bytes"] for p in peaks) <= size(resources["requests"]["memory"])
+    assert max(p["memory_bytes"] for p in peaks) + shm <= size(resources["limits"]["memory"])
+    assert max(p["disk_bytes"] for p in peaks) <= size(resources["requests"]["ephemeral-storage"])
+
+
+@pytest.mark.parametrize("image", ["torch", "tf"])
+def test_hadolint(image):
+    done = subprocess.run([BIN / "hadolint", ROOT / f"Dockerfile.{image}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_shellcheck():
+    done = subprocess.run([BIN / "shellcheck", *(ROOT / "docker").iterdir()], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_dockerfiles_are_siblings():
+    """Line for line: all lines but names, bases and the environment of the frameworks are the same."""
+    torch, tf = ((ROOT / f"Dockerfile.{image}").read_text().splitlines() for image in ("torch", "tf"))
+    assert len(torch) == len(tf)
+    for ours, theirs in zip(torch, tf, strict=True):
+        if ours != theirs and not ours.startswith(("#", "ARG BASE_IMAGE=", "ENV ALEXNET_ENGINE=")):
+            assert difflib.SequenceMatcher(None, ours, theirs).ratio() > 0.8, (ours, theirs)
+
+
+@pytest.mark.parametrize("image", ["torch", "tf"])
+def test_dockerfile_properties(image):
+    text = (ROOT / f"Dockerfile.{image}").read_text()
+    final = text.rpartition("\nFROM ")[2]
+    assert "# syntax=" not in text
+    for wanted in ("USER 65532", 'ENTRYPOINT ["alexnet"]', "NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"):
+        assert wanted in final
+    for variable in (
+        "HOME",
+        "XDG_CACHE_HOME",
+        "MPLCONFIGDIR",
+        "KERAS_HOME",
+        "CUDA_CACHE_PATH",
+        "TRITON_CACHE_DIR",
+        "TORCHINDUCTOR_CACHE_DIR",
+    ):
+        assert re.search(rf"\b{variable}=/tmp", final)
+    assert "--require-hashes" in text
+    assert text.index("requirements/") < text.index("COPY job")
+
+
+@pytest.mark.parametrize("image", ["build", "torch", "tf"])
+def test_requirements_are_locked(image):
+    """Every requirement has hashes, and none names an index."""
+    text = (ROOT / f"requirements/{image}.txt").read_text()
+    entries = re.split(r"\n(?=[a-z])", re.sub(r"^\s*#.*\n", "", text, flags=re.M).strip())
+    assert entries
+    assert all("--hash=sha256:" in entry and "==" in entry for entry in entries)
+    assert not re.search(r"https?://|--index|--find-links", text)
+
+
+def test_cuda_of_the_base_is_that_of_the_wheels():
+    for image, package in (("torch", "nvidia-cuda-runtime"), ("tf", "nvidia-cuda-runtime-cu12")):
+        base = re.search(r"nvidia/cuda:(\d+\.\d+)", (ROOT / f"Dockerfile.{image}").read_text())[1]
+        assert re.search(rf"^{package}==({base})\.", (ROOT / f"requirements/{image}.txt").read_text(), re.M), image
+
+
+def test_mutations_leave_the_original_alone():
+    job = training("k8s/torch-job.yaml", "alexnet-torch")
+    before = copy.deepcopy(job)
+    without(job, "spec.podReplacementPolicy")
+    assert job == before
