@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: lock build push e2e-cluster help venv demo test lint s3 clean
+.PHONY: help venv demo lint test test-slow bench s3 lock build push e2e-cluster reproduce clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,12 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP) ## train both engines on real handwritten digits and print a table
-	$(PY) -m tests.demo
+	$(PY) -m tests.servers -- $(PY) -m tests.demo
+
+reproduce: $(STAMP) ## the original report's table, and as it should have been; EPOCHS=, SUBSET=, IMAGE_SIZE=, WIDTH=, DATA=, INIT_FROM=, ABLATION=1
+	$(PY) -m tests.reproduce $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SUBSET),--subset $(SUBSET)) $(if $(WIDTH),--width $(WIDTH)) \
+	    $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE)) $(if $(DATA),--data '$(DATA)') $(if $(INIT_FROM),--init-from '$(INIT_FROM)') \
+	    $(if $(ABLATION),--ablation)
 
 lint: $(STAMP) ## ruff and mypy
 	.venv/bin/ruff check job tests
@@ -26,6 +31,12 @@ lint: $(STAMP) ## ruff and mypy
 
 test: lint ## everything but the long tests
 	$(PY) -m pytest -m 'not slow'
+
+test-slow: $(STAMP) ## the long tests: many kills, two attempts, outages, images, real CIFAR-10 where it is
+	$(PY) -m pytest -m slow
+
+bench: $(STAMP) ## measure: engines side by side, checkpoints, `alexnet runs` over 2,000 runs
+	$(PY) -m tests.bench
 
 s3: $(STAMP) ## an S3 server on loopback for experiments; prints the variables to export
 	$(PY) -m tests.servers

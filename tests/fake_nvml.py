@@ -1,94 +1,138 @@
-"""A module with nvidia-ml-py's interface that plays scripted devices, for machines without one.
+"""A stand-in for nvidia-ml-py that plays scripted cards, for machines without a GPU.
 
-`device(…)` makes a card; unset fields are NOT_SUPPORTED as on a real card.  `make(cards)` gives the module.  Names follow pynvml.
+    nvml = Nvml([Card("GPU-a", power=300_000), Card("GPU-b", later={2.0: {"lost": True}})])
+
+`Nvml` has the names of the module `pynvml`, in NVML's units, and the functions that job.io asks.  Fields of a card that are not set are not
+supported, as on real ones; they may be changed while it plays, or by `later`: seconds after nvmlInit → changes.
+For a process of its own, a file pynvml.py on PYTHONPATH with `sys.modules[__name__] = Nvml([…])` takes the real module's place.
 """
 
 import time
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-NVML_ERROR_UNINITIALIZED = 1
-NVML_ERROR_NOT_SUPPORTED = 3
-NVML_ERROR_NOT_FOUND = 6
-NVML_ERROR_GPU_IS_LOST = 15
+MESSAGES = {3: "Not Supported", 4: "Insufficient Permissions", 6: "Not Found", 9: "Driver Not Loaded", 13: "Function Not Found"}
+MESSAGES |= {12: "NVML Shared Library Not Found", 15: "GPU is lost", 16: "GPU requires restart", 999: "Unknown Error"}
 
 
 class NVMLError(Exception):
     def __init__(self, value: int) -> None:
-        super().__init__(
-            {3: "Not Supported", 6: "Not Found", 12: "NVML Shared Library Not Found", 15: "GPU is lost"}.get(value, str(value))
-        )
+        super().__init__(MESSAGES[value])
         self.value = value
 
 
-def device(uuid: str, **fields: Any) -> SimpleNamespace:
-    """fields: utilization (gpu, memory), memory (used, total), power in mW, energy in mJ, temperature, clock, reasons, pcie in KiB/s,
-    slices [devices], lost (bool), hangs (seconds)."""
-    return SimpleNamespace(uuid=uuid, **{"name": "A card", "slices": None, "lost": False, "hangs": 0.0, **fields})
+@dataclass(eq=False, kw_only=True)
+class Card:
+    uuid: str
+    name: str = "NVIDIA Example"
+    memory: tuple[int, int] | None = None
+    """bytes used and in all"""
+    utilization: tuple[int, int] | None = None
+    """% of the time: a kernel ran, memory was used"""
+    power: int | None = None
+    """mW"""
+    energy: int | None = None
+    """mJ since the driver was loaded"""
+    temperature: int | None = None
+    clocks: tuple[int, int] | None = None
+    """MHz of the multiprocessors and of the memory"""
+    reasons: int | None = None
+    """bits of nvmlClocksThrottleReason…"""
+    pcie: tuple[int, int] | None = None
+    """KB/s sent and received"""
+    instances: list["Card"] | None = None
+    """MIG: a list where it is on"""
+    lost: bool = False
+    error: int | None = None
+    """of every question but for names"""
+    hangs: float = 0.0
+    """seconds that each answer takes"""
+    later: dict[float, dict[str, Any]] = field(default_factory=dict)
 
 
-def make(cards: list[SimpleNamespace] | None, driver: bool = True) -> Any:
-    """The module; `cards` may be changed while it plays."""
+class Nvml:
+    NVMLError = NVMLError
+    NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_NOT_FOUND, NVML_ERROR_FUNCTION_NOT_FOUND = 3, 4, 6, 13
+    NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED = 12, 15, 16
+    NVML_TEMPERATURE_GPU, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 1, 2
+    NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES, NVML_DEVICE_MIG_ENABLE = 0, 1, 1
 
-    def field(card: SimpleNamespace, name: str) -> Any:
+    def __init__(self, cards: list[Card], failure: int | None = None) -> None:
+        """`failure`: the error of nvmlInit, as without a driver."""
+        self._cards, self._failure = cards, failure
+        self.asked: list[str] = []
+
+    def nvmlInit(self) -> None:
+        if self._failure is not None:
+            raise NVMLError(self._failure)
+        self._begun = time.monotonic()
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.65.06"
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:
+        return 13000
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self._cards)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Card:
+        if self._cards[index].lost:
+            raise NVMLError(15)
+        return self._cards[index]
+
+    def nvmlDeviceGetName(self, card: Card) -> str:
+        return card.name
+
+    def nvmlDeviceGetUUID(self, card: Card) -> str:
+        return card.uuid
+
+    def nvmlDeviceGetMigMode(self, card: Card) -> list[int]:
+        return [int(card.instances is not None)] * 2
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, card: Card) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: Card, index: int) -> Card:
+        if index >= len(card.instances or ()):
+            raise NVMLError(6)
+        return card.instances[index]  # type: ignore[index]
+
+    def nvmlDeviceGetMemoryInfo(self, card: Card) -> SimpleNamespace:
+        used, total = self._field(card, "memory")
+        return SimpleNamespace(used=used, total=total, free=total - used)
+
+    def nvmlDeviceGetUtilizationRates(self, card: Card) -> SimpleNamespace:
+        gpu, memory = self._field(card, "utilization")
+        return SimpleNamespace(gpu=gpu, memory=memory)
+
+    def nvmlDeviceGetPowerUsage(self, card: Card) -> int:
+        return self._field(card, "power")
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, card: Card) -> int:
+        return self._field(card, "energy")
+
+    def nvmlDeviceGetTemperature(self, card: Card, sensor: int) -> int:
+        return self._field(card, "temperature")
+
+    def nvmlDeviceGetClockInfo(self, card: Card, kind: int) -> int:
+        return self._field(card, "clocks")[kind - 1]
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, card: Card) -> int:
+        return self._field(card, "reasons")
+
+    def nvmlDeviceGetPcieThroughput(self, card: Card, counter: int) -> int:
+        return self._field(card, "pcie")[counter]
+
+    def _field(self, card: Card, name: str) -> Any:
+        self.asked.append(name)
+        for seconds in sorted(card.later):
+            if time.monotonic() - self._begun >= seconds:
+                vars(card).update(card.later.pop(seconds))
         time.sleep(card.hangs)
-        if card.lost:
-            raise NVMLError(NVML_ERROR_GPU_IS_LOST)
-        value = getattr(card, name, None)
-        if value is None:
-            raise NVMLError(NVML_ERROR_NOT_SUPPORTED)
+        if card.lost or card.error is not None:
+            raise NVMLError(15 if card.lost else card.error or 0)
+        if (value := getattr(card, name)) is None:
+            raise NVMLError(3)
         return value
-
-    def start() -> None:
-        if not driver:
-            raise NVMLError(12)
-
-    def by_uuid(uuid: str) -> SimpleNamespace:
-        everything = [c for card in cards or [] for c in [card, *(card.slices or [])]]
-        found = [card for card in everything if card.uuid == uuid]
-        if not found:
-            raise NVMLError(NVML_ERROR_NOT_FOUND)
-        return found[0]
-
-    def pair(values: tuple[Any, Any], first: str, second: str) -> SimpleNamespace:
-        return SimpleNamespace(**{first: values[0], second: values[1]})
-
-    def slice_of(card: SimpleNamespace, index: int) -> SimpleNamespace:
-        if index >= len(card.slices):
-            raise NVMLError(NVML_ERROR_NOT_FOUND)
-        return card.slices[index]
-
-    return SimpleNamespace(
-        NVMLError=NVMLError,
-        NVML_ERROR_GPU_IS_LOST=NVML_ERROR_GPU_IS_LOST,
-        NVML_ERROR_UNINITIALIZED=NVML_ERROR_UNINITIALIZED,
-        NVML_ERROR_NOT_SUPPORTED=NVML_ERROR_NOT_SUPPORTED,
-        NVML_ERROR_FUNCTION_NOT_FOUND=13,
-        NVML_ERROR_NO_PERMISSION=4,
-        NVML_ERROR_RESET_REQUIRED=16,
-        NVML_DEVICE_MIG_ENABLE=1,
-        NVML_TEMPERATURE_GPU=0,
-        NVML_CLOCK_SM=1,
-        NVML_CLOCK_MEM=2,
-        NVML_PCIE_UTIL_TX_BYTES=0,
-        NVML_PCIE_UTIL_RX_BYTES=1,
-        nvmlInit=start,
-        nvmlSystemGetDriverVersion=lambda: "580.65.06",
-        nvmlDeviceGetCount=lambda: len(cards or []),
-        nvmlDeviceGetHandleByIndex=lambda index: (cards or [])[index],
-        nvmlDeviceGetHandleByUUID=by_uuid,
-        nvmlDeviceGetUUID=lambda card: card.uuid,
-        nvmlDeviceGetName=lambda card: field(card, "name"),
-        nvmlDeviceGetUtilizationRates=lambda card: pair(field(card, "utilization"), "gpu", "memory"),
-        nvmlDeviceGetMemoryInfo=lambda card: pair(field(card, "memory"), "used", "total"),
-        nvmlDeviceGetPowerUsage=lambda card: field(card, "power"),
-        nvmlDeviceGetTotalEnergyConsumption=lambda card: field(card, "energy"),
-        nvmlDeviceGetTemperature=lambda card, _: field(card, "temperature"),
-        nvmlDeviceGetClockInfo=lambda card, _: field(card, "clock"),
-        nvmlDeviceGetCurrentClocksThrottleReasons=lambda card: field(card, "reasons"),
-        nvmlDeviceGetCurrentClocksEventReasons=lambda card: field(card, "reasons"),
-        nvmlDeviceGetPcieThroughput=lambda card, _: field(card, "pcie"),
-        nvmlDeviceGetMigMode=lambda card: (int(card.slices is not None), int(card.slices is not None)),
-        nvmlDeviceGetMaxMigDeviceCount=lambda card: 7,
-        nvmlDeviceGetMigDeviceHandleByIndex=slice_of,
-    )

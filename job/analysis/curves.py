@@ -1,9 +1,11 @@
-"""Curves of several runs in one figure each: accuracy and loss against epochs."""
+"""Curves of several runs in one figure each: accuracy, loss and throughput."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from job.io.plots import FADED, house_style, new_figure, saved, series
@@ -11,33 +13,58 @@ from job.io.results import Results
 
 # Okabe & Ito, as in job.io.plots
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+"""after six runs the colours come again, with another line"""
 
 
-def draw_curves(runs: Sequence[Results], folder: Path) -> list[Path]:
-    """curves.png (test solid, training dotted) and losses.png."""
+def draw_curves(runs: Sequence[Results], names: Sequence[str], folder: Path) -> list[Path]:
+    """curves.png and losses.png: test and training side by side on one scale."""
     return [
-        _curves(runs, folder / "curves.png", "accuracy", 100.0, "accuracy in %", (0, 100)),
-        _curves(runs, folder / "losses.png", "loss", 1.0, "loss in nats per image", None),
+        _side_by_side(runs, names, folder / "curves.png", "accuracy", 100.0, "accuracy in %"),
+        _side_by_side(runs, names, folder / "losses.png", "loss", 1.0, "loss in nats per image"),
     ]
 
 
 @house_style()
-def _curves(runs: Sequence[Results], path: Path, what: str, scale: float, label: str, limits: tuple[float, float] | None) -> Path:
-    figure = new_figure(9.6, 5.4)
+def draw_throughput(runs: Sequence[Results], names: Sequence[str], folder: Path) -> Path:
+    """throughput.png: images per second in each logging interval, and the median."""
+    figure = new_figure(9.6, 4.2)
     axes = figure.add_subplot()
-    axes.set_title(f"{what.capitalize()} after each epoch: test solid, training dotted", fontweight="bold", pad=12)
-    for number, run in enumerate(runs):
-        _draw(axes, run, what, scale, COLOURS[number % len(COLOURS)])
-    axes.set(xlabel="epoch", ylabel=label)
-    axes.set_ylim(limits or (0, 1.04 * axes.get_ylim()[1]))
+    axes.set_title("Throughput: images per second in each logging interval", fontweight="bold", pad=12)
+    for number, (run, name) in enumerate(zip(runs, names, strict=True)):
+        x, y = series([line for line in run.lines if line["kind"] == "interval"], "step", "images_per_second")
+        median = f", median {np.median(y):,.0f}" if len(y) else ""
+        _plot(axes, x, y, number, f"{name}{median}", marker="")
+    axes.set(xlabel="step", ylabel="images/s")
+    axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _finished(figure, folder / "throughput.png")
+
+
+@house_style()
+def _side_by_side(runs: Sequence[Results], names: Sequence[str], path: Path, what: str, scale: float, label: str) -> Path:
+    figure = new_figure(9.6, 5.0)
+    parts = {"test": f"Test {what} after each epoch", "train": f"Training {what}: not a result"}
+    for axes, (part, title) in zip(figure.subplots(1, 2, sharey=True), parts.items(), strict=True):
+        axes.set_title(title, fontweight="bold", pad=12)
+        for number, (run, name) in enumerate(zip(runs, names, strict=True)):
+            x, y = series([line for line in run.lines if line["kind"] == "epoch"], "epoch", f"{part}_{what}")
+            _plot(axes, x, scale * y, number, name if part == "test" else None)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.label_outer()
+    figure.axes[0].set_ylabel(label)
+    figure.axes[0].set_ylim(bottom=0)
+    return _finished(figure, path)
+
+
+def _plot(axes: Axes, x: np.ndarray, y: np.ndarray, number: int, label: str | None, marker: str = "o") -> None:
+    colour, form = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
+    shown = marker if len(x) <= 40 else ""
+    axes.plot(x, y, color=colour, linestyle=form, linewidth=1.5, marker=shown, markersize=3.5, label=label)
+
+
+def _finished(figure: Figure, path: Path) -> Path:
     figure.legend(loc="outside lower left", frameon=False, ncols=2, labelcolor=FADED)
     saved(figure, path)
     return path
-
-
-def _draw(axes: Axes, run: Results, what: str, scale: float, colour: str) -> None:
-    epochs = [line for line in run.lines if line["kind"] == "epoch"]
-    for part, form in (("test", "o-"), ("train", ":")):
-        x, y = series(epochs, "epoch", f"{part}_{what}")
-        axes.plot(x, scale * y, form, color=colour, markersize=4, label=f"{run.id} ({run.summary['engine']})" if part == "test" else None)

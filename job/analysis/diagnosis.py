@@ -1,14 +1,14 @@
 """What the figures of a run say about its setting: a handful of rules, each finding with what was seen, when, and what to change."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from statistics import median
-from typing import Any
 
-from job.io.results import attempts_of, rows_of
-from job.io.run import Run
+from job.analysis.predecessor import NEAR_LIMIT, Row, memory, memory_share
+from job.analysis.predecessor import predecessor as predecessor
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,123 +23,158 @@ IDLE_GPU = 60.0
 """median utilisation in % below which the device counts as waiting"""
 BUSY_HOST = 0.9
 """share of its CPUs that the process uses, above which the host counts as the reason"""
-NEAR_LIMIT = 0.9
+DATA_SHARE = 0.1
+"""… or this share of the training time that goes into preparing steps"""
 THROTTLED = 0.1
+"""share of samples, or seconds of waiting in each second"""
 STALLED = 0.05
 """share of the time"""
 START_UP = 0.3
-HOLDING_BACK = {"power_cap", "hardware_slowdown", "thermal", "hardware_thermal", "power_brake"}
-"""of job.io.gpu.THROTTLE_REASONS; the others are settings"""
 FEW_ROWS = 5
+THERMAL, POWER = {"thermal", "hardware_thermal"}, {"power_cap", "power_brake", "hardware_slowdown"}
+"""of job.io.nvml.THROTTLE_REASONS; the others are settings"""
 
 
 def findings(*, time: Mapping[str, float], rows: Rows, checkpoint: Mapping[str, float] | None = None) -> list[dict[str, str]]:
-    """`time`: seconds by category (job.core.ledger); `rows`: resource samples; `checkpoint`: seconds between two and to store one."""
+    """`time`: seconds by purpose (job.core.ledger); `rows`: resource samples of all attempts (job.io.resources); `checkpoint`:
+    interval_seconds between two and store_seconds that one takes."""
     rules = (
-        idle_device(rows),
+        idle_device(time, rows),
         near_memory_limit(rows),
+        near_device_memory_limit(rows),
+        killed(rows),
         throttled_cpu(rows),
-        throttled_gpu(rows),
-        *stalls(time, checkpoint),
+        throttled_gpu(rows, THERMAL, "The GPU is too hot for its clock", "Look at the node's cooling, or use another node."),
+        throttled_gpu(rows, POWER, "The GPU's power is limited", "Look at the card's power limit (nvidia-smi -q -d POWER) and supply."),
+        checkpoint_stalls(time),
+        slow_store(time, checkpoint),
         start_up(time),
     )
     return [asdict(finding) for finding in rules if finding]
 
 
-def idle_device(rows: Rows) -> Finding | None:
-    gpu = [(row, g["utilization_percent"]) for row in rows for g in row.get("gpus", ()) if "utilization_percent" in g]
-    if len(gpu) < FEW_ROWS or (usual := median(value for _, value in gpu)) >= IDLE_GPU:
+def idle_device(time: Mapping[str, float], rows: Rows) -> Finding | None:
+    """While steps are taken; start-up and evaluation do not count."""
+    known = [(row, _mean(row, "utilization_percent")) for row in _at_work(rows)]
+    busy = [(row, value) for row, value in known if value is not None]
+    if len(busy) < FEW_ROWS or (usual := median(value for _, value in busy)) >= IDLE_GPU:
         return None
-    cores = [row["process_cpu_cores"] for row, _ in gpu if "process_cpu_cores" in row]
-    limits = [row["container_cpu_limit_cores"] for row, _ in gpu if row.get("container_cpu_limit_cores")]
-    used = median(cores) if cores else 0.0
-    slow = bool(limits) and used >= BUSY_HOST * min(limits)
-    reason = f"the process used {used:.1f} of {min(limits):.1f} CPUs" if slow else f"the process used {used:.1f} CPUs"
+    cores = median(row.get("process_cpu_cores", 0.0) for row, _ in busy)
+    limit = busy[-1][0].get("container_cpu_limit_cores")
+    working = time.get("data", 0.0) + time.get("step", 0.0)
+    data = time.get("data", 0.0) / working if working else 0.0
+    host_is_slow = data >= DATA_SHARE or (limit is not None and cores >= BUSY_HOST * limit)
+    quota = f" of {limit:g}" if limit is not None else ""
     return Finding(
         title="The GPU waits for the host",
-        seen=f"Its utilisation was {usual:.0f} % in the median, while {reason}.",
-        when=f"over {len(gpu)} samples",
-        change="Give the container more CPUs, or raise batch_size."
-        if slow
-        else "Raise batch_size, so that a step is longer than its launch.",
+        seen=f"Its utilisation was {usual:.0f} % in the median; the process used {cores:.1f}{quota} CPUs, and {data:.0%} of the training time "
+        "went into preparing steps.",
+        when=_when([row for row, value in busy if value < IDLE_GPU], len(busy)),
+        change="Give the container more CPUs." if host_is_slow else "Raise batch_size, so that a step takes longer than its launch.",
     )
 
 
 def near_memory_limit(rows: Rows) -> Finding | None:
-    shares = [
-        (row["container_memory_bytes"] / row["container_memory_limit_bytes"], row)
-        for row in rows
-        if row.get("container_memory_bytes") and row.get("container_memory_limit_bytes")
-    ]
-    share, row = max(shares, key=lambda pair: pair[0], default=(0.0, {}))
+    share, row = max(((memory_share(row), row) for row in rows), key=lambda pair: pair[0], default=(0.0, {}))
     if share < NEAR_LIMIT:
         return None
-    used, limit = row["container_memory_bytes"] / 1e9, row["container_memory_limit_bytes"] / 1e9
+    used, limit, whose = memory(row)
+    near = [row for row in rows if memory_share(row) >= NEAR_LIMIT]
     return Finding(
-        title="Memory near the container's limit",
-        seen=f"The working set reached {used:.2f} of {limit:.2f} GB ({share:.0%}); above 100 % the kernel kills the process (exit 137).",
-        when=_at(row),
-        change="Raise the container's memory limit, or lower batch_size.",
+        title=f"Memory near the {whose}'s limit",
+        seen=f"{used / 1e9:.2f} of {limit / 1e9:.2f} GB were in use ({share:.0%}); at 100 % the kernel kills the process (exit code 137).",
+        when=f"{_when(near, len(rows))}; most {_at(row)}",
+        change="Raise the memory limit of the container, or use a node with more memory.",
+    )
+
+
+def near_device_memory_limit(rows: Rows) -> Finding | None:
+    def share(row: Row) -> float:
+        return max(
+            (g["memory_used_bytes"] / g["memory_total_bytes"] for g in row.get("gpus", ()) if g.get("memory_total_bytes")), default=0.0
+        )
+
+    near = [row for row in rows if share(row) >= NEAR_LIMIT]
+    if not near:
+        return None
+    row = max(near, key=share)
+    return Finding(
+        title="GPU memory near its limit",
+        seen=f"{share(row):.0%} of it were in use; a little more, and the run ends.",
+        when=f"{_when(near, len(rows))}; most {_at(row)}",
+        change="Lower batch_size, use precision = bf16, or a GPU that nobody else uses.",
+    )
+
+
+def killed(rows: Rows) -> Finding | None:
+    seen = [row for row in rows if row.get("container_out_of_memory_kills")]
+    if not seen:
+        return None
+    return Finding(
+        title="The kernel killed a process of this container for its memory",
+        seen=f"{max(row['container_out_of_memory_kills'] for row in seen)} times.",
+        when=f"first {_at(seen[0])}",
+        change="Raise the memory limit of the container.",
     )
 
 
 def throttled_cpu(rows: Rows) -> Finding | None:
-    shares = [row["container_throttled_share"] for row in rows if "container_throttled_share" in row]
-    if len(shares) < FEW_ROWS or (share := sum(shares) / len(shares)) < THROTTLED:
+    known = [row for row in rows if "container_throttled_seconds_per_second" in row]
+    waited = sum(row["container_throttled_seconds_per_second"] * row["interval_seconds"] for row in known)
+    lasted = sum(row["interval_seconds"] for row in known)
+    if len(known) < FEW_ROWS or waited < THROTTLED * lasted:
         return None
-    limit = next((row["container_cpu_limit_cores"] for row in rows if row.get("container_cpu_limit_cores")), None)
-    quota = f" of {limit:g} CPUs" if limit else ""
+    limit = known[-1].get("container_cpu_limit_cores")
+    quota = f" of {limit:g} CPUs" if limit is not None else ""
     return Finding(
         title="The CPU quota holds the process back",
-        seen=f"Its threads waited for the quota{quota} for {share:.2f} seconds in each second.",
-        when=f"over {len(shares)} samples",
-        change="Raise the CPU limit, or set --threads to it.",
+        seen=f"Its threads waited {waited:.1f} s for the quota{quota}, within {lasted:.1f} s.",
+        when=_when([row for row in known if row["container_throttled_seconds_per_second"] >= THROTTLED], len(known)),
+        change="Raise the CPU limit of the container, or give fewer --threads.",
     )
 
 
-def throttled_gpu(rows: Rows) -> Finding | None:
-    known = [(row, g["throttle_reasons"]) for row in rows for g in row.get("gpus", ()) if "throttle_reasons" in g]
-    held = [(row, bad) for row, reasons in known if (bad := set(reasons) & HOLDING_BACK)]
+def throttled_gpu(rows: Rows, reasons: set[str], title: str, change: str) -> Finding | None:
+    known = [(row, {name for g in row["gpus"] for name in g.get("throttle_reasons", ())} & reasons) for row in rows if row.get("gpus")]
+    held = [(row, names) for row, names in known if names]
     if len(known) < FEW_ROWS or len(held) < THROTTLED * len(known):
         return None
-    names = sorted({name for _, reasons in held for name in reasons})
-    thermal = any("thermal" in name for name in names)
+    names = ", ".join(sorted({name for _, found in held for name in found}))
+    clock = min((g["sm_clock_mhz"] for row, _ in held for g in row["gpus"] if "sm_clock_mhz" in g), default=None)
+    told = f" Its clock fell to {clock} MHz." if clock is not None else ""
     return Finding(
-        title="The GPU runs below its clock",
-        seen=f"It was held back in {len(held)} of {len(known)} samples, by {', '.join(names)}.",
-        when=_at(held[0][0]),
-        change="Look at the node's cooling." if thermal else "Look at the card's power limit (nvidia-smi -q -d POWER).",
+        title=title, seen=f"The driver gives as reason: {names}.{told}", when=_when([row for row, _ in held], len(known)), change=change
     )
 
 
-def stalls(time: Mapping[str, float], checkpoint: Mapping[str, float] | None) -> list[Finding]:
-    found, total = [], sum(time.values())
-    if total and (share := time.get("checkpoint stall", 0.0) / total) > STALLED:
-        found.append(
-            Finding(
-                title="Checkpoints stall the training",
-                seen=f"{time['checkpoint stall']:.1f} s ({share:.0%} of the time) went into writing them to the spool.",
-                when="over the whole run",
-                change="Store fewer (--checkpoint-steps), or put --spool on a faster disk.",
-            )
-        )
-    waited = time.get("upload wait", 0.0)
+def checkpoint_stalls(time: Mapping[str, float]) -> Finding | None:
+    total, stalled = sum(time.values()), time.get("checkpoint stall", 0.0)
+    if not total or stalled / total <= STALLED:
+        return None
+    return Finding(
+        title="Checkpoints stall the training",
+        seen=f"Training stood still for {stalled:.1f} s ({stalled / total:.0%} of the time) while they were written to the spool.",
+        when="over the whole run",
+        change="Store fewer (--checkpoint-steps), or put --spool on a faster disk.",
+    )
+
+
+def slow_store(time: Mapping[str, float], checkpoint: Mapping[str, float] | None) -> Finding | None:
+    total, waited = sum(time.values()), time.get("upload wait", 0.0)
     slow = checkpoint is not None and checkpoint["store_seconds"] > checkpoint["interval_seconds"] > 0
-    if (total and waited / total > STALLED) or slow:
-        detail = (
-            f" One takes {checkpoint['store_seconds']:.1f} s to store, and a new one comes every {checkpoint['interval_seconds']:.1f} s."
-            if checkpoint
-            else ""
-        )
-        found.append(
-            Finding(
-                title="The store is slower than the checkpoints come",
-                seen=f"Training waited {waited:.1f} s for room in the spool.{detail}",
-                when="over the whole run",
-                change="Store fewer (--checkpoint-steps), raise --spool-limit, or use a faster store.",
-            )
-        )
-    return found
+    if not slow and (not total or waited / total <= STALLED):
+        return None
+    detail = (
+        f" The last checkpoint took {checkpoint['store_seconds']:.1f} s to store, and a new one comes every {checkpoint['interval_seconds']:.1f} s."
+        if checkpoint
+        else ""
+    )
+    return Finding(
+        title="The store is slower than the checkpoints come",
+        seen=f"Training waited {waited:.1f} s for room in the spool.{detail}",
+        when="over the whole run",
+        change="Store fewer (--checkpoint-steps), raise --spool-limit, or use a faster store.",
+    )
 
 
 def start_up(time: Mapping[str, float]) -> Finding | None:
@@ -149,29 +184,29 @@ def start_up(time: Mapping[str, float]) -> Finding | None:
     return Finding(
         title="Start-up dominates this short run",
         seen=f"{spent:.1f} of {total:.1f} s went into loading the framework, the data and the device.",
-        when="before the first step",
+        when="before the first step of each attempt",
         change="Measure speed by images/s or on a longer run; the wall time says little here.",
     )
 
 
-def probably_out_of_memory(rows: Rows) -> str | None:
-    """What the last sample of an attempt without an end says, or None.  `rows` are those of that attempt."""
-    last = rows[-1] if rows else {}
-    used, limit = last.get("container_memory_bytes"), last.get("container_memory_limit_bytes")
-    if not used or not limit or used < NEAR_LIMIT * limit:
-        return None
-    return f"probably out of memory: its last sample shows {used / 1e9:.2f} of {limit / 1e9:.2f} GB"
+def _mean(row: Row, name: str) -> float | None:
+    """Over the GPUs that tell it."""
+    values = [gpu[name] for gpu in row.get("gpus", ()) if name in gpu]
+    return sum(values) / len(values) if values else None
 
 
-def predecessor(run: Run) -> str | None:
-    """A line about the attempt before this one, where it left no end.json; None where it did, or there was none."""
-    others = [attempt for attempt in attempts_of(run) if attempt.name < run.attempt]
-    if not others or others[-1].end is not None:
-        return None
-    rows = rows_of(run, others[-1].name)
-    why = probably_out_of_memory(rows) or "killed, or its node was lost"
-    return f"attempt {others[-1].name} ended without a word: {why}"
+def _at_work(rows: Rows) -> Iterator[Row]:
+    """Rows in whose interval steps were taken."""
+    for before, row in pairwise(rows):
+        if row.get("step", 1) != before.get("step", 0) and row.get("attempt") == before.get("attempt"):
+            yield row
 
 
-def _at(row: Mapping[str, Any]) -> str:
+def _when(rows: Rows, among: int) -> str:
+    """Where in the run these rows lie."""
+    steps = f", from step {rows[0]['step']} to {rows[-1]['step']}" if rows and "step" in rows[0] and "step" in rows[-1] else ""
+    return f"in {len(rows)} of {among} samples{steps}"
+
+
+def _at(row: Row) -> str:
     return f"at step {row['step']}" if "step" in row else "in mid-run"

@@ -1,8 +1,8 @@
-"""One self-contained HTML page about one run or several: no script, no request, light and dark, for screens and paper."""
+"""One self-contained HTML page about one run or several: no script, no request, light and dark, for screens, phones and paper."""
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,115 +10,198 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from job.analysis.comparison import Comparison, compare
-from job.analysis.curves import draw_curves
+from job.analysis.comparison import LIBRARIES, Comparison, Figures, compare
+from job.analysis.curves import draw_curves, draw_throughput
+from job.analysis.statistics import BINS, RESAMPLES
+from job.analysis.timeline import stored_steps, timeline
 from job.analysis.verdict import p_text, percent, points
-from job.io.results import Results
+from job.core.metrics import confusion
+from job.io.results import Attempt, Results
 
 ALT = {
-    "accuracy": "accuracy after each epoch",
-    "loss": "loss during training",
+    "accuracy": "accuracy after each epoch, in training and on the test set",
+    "loss": "loss during training and on the test set",
     "confusion": "confusion matrix",
-    "mistakes": "the most confident mistakes",
+    "mistakes": "the most confident mistakes, each with its image, its true and its predicted class",
     "curves": "test and training accuracy of all runs",
-    "losses": "loss of all runs",
-    "resources": "what the machine did over time",
+    "losses": "test and training loss of all runs",
+    "throughput": "images per second during training",
+    "resources": "use of processors, memory, disk and network over time",
 }
-FACTS = ("engine", "device", "torch", "tensorflow", "keras", "cuda", "cudnn", "numpy", "precision", "parameters", "model")
+CURVES = ("accuracy", "loss", "curves", "losses", "throughput")
+PHOTOS = ("mistakes",)
+LARGEST_MATRIX = 20
+"""classes above which the confusion matrix is shown as a figure"""
+FACTS = ("engine", "device", *LIBRARIES, "precision", "parameters", "model")
 
 
 def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False) -> dict[str, bytes]:
     """Write the page; returns the figures it shows by file name, for those who want them as PNG."""
     found = compare(runs, anyway=anyway)
-    figures = {name: data for run in runs for name, data in run.plots.items()} if len(runs) == 1 else _overlaid(runs)
+    names = [figures.id for figures in found.figures]
+    with TemporaryDirectory() as folder:
+        drawn = [draw_throughput(runs, names, Path(folder)), *(draw_curves(runs, names, Path(folder)) if len(runs) > 1 else ())]
+        shared = {file.stem: file.read_bytes() for file in drawn}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(runs, found, figures), encoding="utf-8")
-    return {f"{name}.png": data for name, data in figures.items()}
+    path.write_text(page(runs, found, shared), encoding="utf-8")
+    own = {(f"run-{n}-" if len(runs) > 1 else "") + name: data for n, run in enumerate(runs, 1) for name, data in run.plots.items()}
+    return {f"{name}.png": data for name, data in {**shared, **own}.items()}
 
 
-def page(runs: Sequence[Results], found: Comparison, figures: dict[str, bytes]) -> str:
+def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]) -> str:
+    """`shared`: figures that are not of one run alone."""
     environment = Environment(
-        loader=PackageLoader("job.analysis"), autoescape=True, trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
+        loader=PackageLoader("job.analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters |= {"percent": percent, "points": points, "p": p_text}
-    single = len(runs) == 1
+    single, figures = len(runs) == 1, {**(runs[0].plots if len(runs) == 1 else {}), **shared}
+    common, own = _recipes([run.record["recipe"] for run in runs])
     return environment.get_template("report.html").render(
         title=runs[0].id if single else f"{len(runs)} runs compared",
         subtitle=_subtitle(runs),
-        headline=_headline(runs[0], found) if single else found.verdict,
-        comparison=found,
-        curves=[_image(name, figures[name]) for name in (("accuracy", "loss") if single else ("curves", "losses")) if name in figures],
-        runs=[_described(run) for run in runs],
+        headline=_headline(runs[0], found.figures[0]) if single else found.verdict,
+        single=single,
+        found=found,
+        scale=_scale([(f.low, f.high) for f in found.figures]),
+        pair_scale=_scale([(p.low, p.high) for p in (*found.pairs.values(), *found.seeds.values())], around=0.0),
+        curves=[_image(name, figures[name]) for name in CURVES if name in figures],
+        runs=[_described(run, f, recipe) for run, f, recipe in zip(runs, found.figures, own, strict=True)],
+        common=common,
+        bins=BINS,
+        resamples=RESAMPLES,
         version=version("alexnet-job"),
     )
 
 
-def _overlaid(runs: Sequence[Results]) -> dict[str, bytes]:
-    with TemporaryDirectory() as folder:
-        return {path.stem: path.read_bytes() for path in draw_curves(runs, Path(folder))}
-
-
 def _subtitle(runs: Sequence[Results]) -> str:
     data = runs[0].record["data"]
+    if any(run.record["data"]["fingerprint"] != data["fingerprint"] for run in runs):
+        return "AlexNet on different data"
     return f"AlexNet on {data['name']}: {data['train_images']:,} training images, {data['test_images']:,} test images"
 
 
-def _headline(run: Results, found: Comparison) -> str:
-    figures = found.figures[0]
+def _headline(run: Results, figures: Figures) -> str:
     return (
         f"{percent(figures.test_accuracy)} of {figures.test_images:,} test images are right (95 % interval {percent(figures.low)} to "
         f"{percent(figures.high)}), after {figures.epochs} epochs in {figures.engine} on {run.summary['device']}."
     )
 
 
-def _described(run: Results) -> dict[str, Any]:
-    summary = run.summary
-    own = [name for name in run.plots if name not in ("accuracy", "loss")]
+def _scale(intervals: Iterable[tuple[float, float]], around: float | None = None) -> dict[str, float]:
+    """A common axis for all intervals, a little wider than they are, and with `around` in its middle."""
+    bounds = [bound for interval in intervals for bound in interval] or [0.0, 1.0]
+    low, high = min(bounds), max(bounds)
+    if around is not None:
+        reach = max(abs(low - around), abs(high - around), 0.001)
+        low, high = around - reach, around + reach
+    margin = 0.06 * (high - low) or 0.01
+    return {"low": low - margin, "width": high - low + 2 * margin}
+
+
+def _recipes(recipes: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str, Any]], list[list[tuple[str, Any]]]]:
+    """What all recipes have in common, and what each has of its own."""
+    first = recipes[0]
+    common = {key for key in first if all(recipe.get(key) == first[key] for recipe in recipes)}
+    return [(k, v) for k, v in first.items() if k in common], [[(k, v) for k, v in r.items() if k not in common] for r in recipes]
+
+
+def _described(run: Results, figures: Figures, recipe: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    summary, small = run.summary, run.logits.shape[1] <= LARGEST_MATRIX
+    left_out = {*CURVES, *(("confusion",) if small else ())}
     return {
-        "id": run.id,
-        "tiles": _tiles(summary),
+        "id": figures.id,
+        "about": f"{figures.engine}, recipe {figures.recipe}, seed {figures.seed}, on {summary['device']}",
+        "tiles": _tiles(summary, figures),
         "findings": summary.get("findings", []),
-        "plots": [_image(name, run.plots[name]) for name in own],
+        "confusion": _confusion(run) if small else None,
+        "plots": [_image(name, data) for name, data in run.plots.items() if name not in left_out],
         "time": _time(summary.get("time")),
         "attempts": [_attempt(run, attempt) for attempt in run.attempts],
+        "timeline": _timeline(run),
         "environment": [(name, summary[name]) for name in FACTS if summary.get(name) is not None],
-        "recipe": list(run.record["recipe"].items()),
+        "recipe": recipe,
     }
 
 
-def _tiles(summary: Any) -> list[dict[str, str]]:
+def _tiles(summary: Mapping[str, Any], figures: Figures) -> list[tuple[str, str]]:
     tiles = [
-        ("test accuracy", percent(summary["test_accuracy"])),
-        ("images/s (median)", f"{summary['images_per_second']:,.0f}"),
-        ("epochs", str(summary["epochs"])),
+        ("test accuracy", percent(figures.test_accuracy)),
+        ("epochs", str(figures.epochs)),
+        ("images/s, median", f"{figures.images_per_second:,.0f}"),
         ("peak host memory", f"{summary['peak_host_memory_bytes'] / 1e9:.2f} GB"),
     ]
-    if "goodput" in summary:
-        tiles.append(("goodput", percent(summary["goodput"])))
-    return [{"name": name, "value": value} for name, value in tiles]
+    if total := sum((summary.get("time") or {}).values()):
+        tiles.append(("time", duration(total)))
+    if summary.get("goodput") is not None:
+        tiles.append(("goodput: share spent on steps", f"{100 * summary['goodput']:.0f} %"))
+    if summary.get("images_per_joule"):
+        tiles.append(("images per joule", f"{summary['images_per_joule']:.1f}"))
+    return tiles
 
 
-def _time(spent: Any) -> list[dict[str, Any]]:
+def _confusion(run: Results) -> dict[str, Any]:
+    """Counts with their shares of the row, as the table's cells; the square root tells 1 % from 5 %."""
+    classes = run.record["data"].get("classes") or [str(c) for c in range(run.logits.shape[1])]
+    counts = confusion(run.labels, run.logits.argmax(1), len(classes))
+    rows = []
+    for name, row in zip(classes, counts.tolist(), strict=True):
+        total = sum(row) or 1
+        cells = [{"count": n, "share": n / total, "shade": round(100 * (n / total) ** 0.5)} for n in row]
+        rows.append({"name": name, "cells": cells})
+    return {"classes": classes, "rows": rows}
+
+
+def _time(spent: Mapping[str, float] | None) -> list[dict[str, Any]]:
     total = sum(spent.values()) if spent else 0
-    return [{"name": name, "seconds": f"{s:,.1f} s", "share": s / total} for name, s in spent.items()] if total else []
+    return [{"name": name, "seconds": f"{s:,.1f} s", "share": s / total} for name, s in spent.items()] if spent and total else []
 
 
-def _attempt(run: Results, attempt: Any) -> dict[str, str]:
+def _attempt(run: Results, attempt: Attempt) -> dict[str, str]:
     end, started = attempt.end, attempt.claim.get("started")
-    outcome = (
-        f"{end.get('reason', '')} (exit {end.get('exit_code', '?')})" if end else "no end.json: killed, or the one that wrote this page"
-    )
-    steps = [str(int(name.split("-")[1])) for name in run.checkpoints if name.endswith(attempt.name)]
+    outcome = f"{end.get('reason', '')} (exit {end.get('exit_code', '?')})" if end else "no end: it was killed"
+    steps = stored_steps(run, attempt.name)
     return {
         "name": attempt.name,
         "host": str(attempt.claim.get("host", "—")),
         "device": str(attempt.claim.get("device", "—")),
         "began": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(started)) if started else "—",
         "ended": outcome,
-        "checkpoints": ", ".join(f"step {step}" for step in sorted(steps, key=int)) or "—",
+        "checkpoints": ", ".join(f"step {step:,}" for step in steps) or "—",
     }
 
 
+def _timeline(run: Results) -> dict[str, Any] | None:
+    """Bars and marks in % of the whole time; None where no attempt has a duration."""
+    spans = timeline(run)
+    begin, end = min((s.begin for s in spans), default=0.0), max((s.end for s in spans), default=0.0)
+    if end <= begin:
+        return None
+
+    def at(moment: float) -> float:
+        return 100 * (moment - begin) / (end - begin)
+
+    rows = [
+        {
+            "name": span.attempt,
+            "left": at(span.begin),
+            "width": max(at(span.end) - at(span.begin), 0.4),
+            "killed": span.last_sign,
+            "took": duration(span.end - span.begin),
+            "marks": [{"step": step, "left": at(moment)} for step, moment in span.checkpoints.items()],
+        }
+        for span in spans
+    ]
+    return {"rows": rows, "length": duration(end - begin)}
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _image(name: str, data: bytes) -> dict[str, str]:
-    kind = "photo" if name == "mistakes" else "figure"
-    return {"alt": ALT.get(name, name.replace("-", " ")), "kind": kind, "data": f"data:image/png;base64,{base64.b64encode(data).decode()}"}
+    kind = "photo" if name in PHOTOS else "figure"
+    alt = ALT.get(name, name.replace("-", " "))
+    return {"alt": alt, "kind": kind, "data": f"data:image/png;base64,{base64.b64encode(data).decode()}"}

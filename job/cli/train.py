@@ -71,7 +71,7 @@ class Display:
 @click.option(
     "--init-from",
     envvar="ALEXNET_INIT_FROM",
-    help="safetensors file with an AlexNet in torchvision's naming, for recipes with pretrained = true.",
+    help="Weights for pretrained = true: .safetensors or .pth file, its http(s):// or s3:// URL, or a finished run.",
 )
 @click.option(
     "--subset", envvar="ALEXNET_SUBSET", type=click.IntRange(1), help="Use only the first N training images, and N/5 test images."
@@ -148,12 +148,10 @@ def _check(recipe: Recipe, values: dict[str, Any]) -> None:
 
     if recipe.pretrained and not values["init_from"]:
         raise JobError(
-            Exit.USAGE, f"recipe {recipe.name} has pretrained = true but no --init-from. Give a safetensors file in torchvision's naming."
+            Exit.USAGE, f"recipe {recipe.name} has pretrained = true but no --init-from. Give weights in torchvision's naming, or a run."
         )
     if values["init_from"] and not recipe.pretrained:
         raise JobError(Exit.USAGE, "--init-from goes with pretrained = true. Add `--recipe pretrained` or `--set pretrained=true`.")
-    if values["init_from"] and not Path(values["init_from"]).is_file():
-        raise JobError(Exit.USAGE, f"--init-from {values['init_from']}: there is no such file. Expected a safetensors file.")
     if not values["engine"]:
         if len(installed()) != 1:
             raise JobError(
@@ -165,9 +163,9 @@ def _check(recipe: Recipe, values: dict[str, Any]) -> None:
 def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Display) -> int:
     from job import engines
     from job.io import dataset
-    from job.io.copies import fetch_dataset
     from job.io.run import Run
     from job.io.store import open_store
+    from job.io.weights import fetch_weights
     from job.progress import Options, peak_memory
     from job.training import Training
 
@@ -176,13 +174,8 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     if (summary := run.summary()) is not None:
         display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {where}")
         return Exit.DONE
-    data = dataset.load(
-        values["data"],
-        cache=values["cache"] or cache_folder(),
-        mirror=values["mirror"],
-        progress=_progress(display),
-        fetch=lambda url, cache: fetch_dataset(open_store(url), cache, display.say),
-    )
+    cache = values["cache"] or cache_folder()
+    data = dataset.load(values["data"], cache=cache, mirror=values["mirror"], progress=_progress(display))
     if values["subset"]:
         data = dataset.subset(data, values["subset"])
     stored = run.read("run.json")
@@ -206,7 +199,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
             spool_limit=values["spool_limit"] << 20,
             image=os.environ.get("ALEXNET_IMAGE", ""),
         ),
-        init_from=Path(values["init_from"]) if values["init_from"] else None,
+        init_from=fetch_weights(values["init_from"], cache, _progress(display)) if values["init_from"] else None,
         stop=stop,
         say=display.say,
         show=display.show,
@@ -280,8 +273,6 @@ def _progress(display: Display) -> Callable[[int, int | None], None]:
         tenth = received * 10 // total if total else received // 10_000_000
         if tenth != shown[0]:
             shown[0] = tenth
-            display.say(
-                f"downloading CIFAR-10: {received / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"downloading: {received / 1e6:.0f} MB"
-            )
+            display.say(f"downloading: {received / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"downloading: {received / 1e6:.0f} MB")
 
     return progress

@@ -108,11 +108,11 @@ class Gpus:
             return None
 
 
-def survey(nvml: Any = None, environment: Mapping[str, str] = os.environ, patience: float = PATIENCE) -> dict[str, Any]:
-    """driver (its version), cuda (the newest it knows, as "12.8") and devices: what `Device.facts` tells, with memory_bytes.
+def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, patience: float = PATIENCE) -> list[dict[str, Any]]:
+    """Of each visible device: driver (its version), cuda (the newest version that it knows), and what `Device.facts` and `read` tell.
 
-    Raises NoDriver, also when the driver does not answer in time."""
-    answers: SimpleQueue[dict[str, Any] | Exception] = SimpleQueue()
+    Raises NoDriver where there is none, also when the driver does not answer in time."""
+    answers: SimpleQueue[list[dict[str, Any]] | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
@@ -130,19 +130,12 @@ def survey(nvml: Any = None, environment: Mapping[str, str] = os.environ, patien
     return answer
 
 
-def _survey(nvml: Any, visible: str | None) -> dict[str, Any]:
+def _survey(nvml: Any, visible: str | None) -> list[dict[str, Any]]:
     cuda = int(nvml.nvmlSystemGetCudaDriverVersion())
-    devices = [
-        {**device.facts(), "memory_bytes": device.read(False).get("memory_total_bytes")} for device in visible_devices(nvml, visible)
-    ]
-    if not devices:
+    versions = {"driver": str(nvml.nvmlSystemGetDriverVersion()), "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"}
+    found = [{**versions, **device.read(False), **device.facts()} for device in visible_devices(nvml, visible)]
+    if not found:
         raise NoDriver("no device is visible" if visible is None else f"no device is visible with CUDA_VISIBLE_DEVICES={visible!r}")
-    return {"driver": str(nvml.nvmlSystemGetDriverVersion()), "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}", "devices": devices}
-
-
-def devices(nvml: Any = None) -> list[dict[str, Any]]:
-    """Facts of the visible devices.  Raises NoDriver."""
-    found: list[dict[str, Any]] = survey(nvml)["devices"]
     return found
 
 

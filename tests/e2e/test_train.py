@@ -51,7 +51,8 @@ def test_a_run_leaves_what_the_design_promises(whole: tuple[str, Path]) -> None:
         hits = (predictions["logits"].argmax(1) == predictions["labels"]).mean()
     assert found["test_accuracy"] == pytest.approx(hits)
     assert found["test_images"] == 355
-    assert {p.name for p in (final / "plots").iterdir()} == {"accuracy.png", "loss.png", "confusion.png", "mistakes.png"}
+    drawn = {p.name for p in (final / "plots").iterdir()}
+    assert drawn - {"resources.png"} == {"accuracy.png", "loss.png", "confusion.png", "mistakes.png"}  # that one needs two seconds
 
 
 def test_a_finished_run_says_so(whole: tuple[str, Path]) -> None:

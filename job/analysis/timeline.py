@@ -1,0 +1,45 @@
+"""When each attempt was at work on a run, and when its checkpoints came, as far as claims, ends and resource samples tell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from job.io.results import Attempt, Results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One attempt; times are seconds since 1970."""
+
+    attempt: str
+    begin: float
+    end: float
+    last_sign: bool
+    """True: there is no end.json, so `end` is its last sign of life"""
+    checkpoints: dict[int, float]
+    """step → when it was reached, for those that are stored"""
+
+
+def timeline(run: Results) -> list[Span]:
+    """Oldest first; attempts whose claim has no time are left out."""
+    return [_span(run, attempt) for attempt in run.attempts if attempt.claim.get("started")]
+
+
+def stored_steps(run: Results, attempt: str) -> list[int]:
+    """Steps of the checkpoints that the attempt has stored and that are still there."""
+    return sorted(int(name.split("-")[1]) for name in run.checkpoints if name.endswith(attempt))
+
+
+def _span(run: Results, attempt: Attempt) -> Span:
+    begin = float(attempt.claim["started"])
+    rows = [row for row in run.resources if row["attempt"] == attempt.name]
+    newest = attempt.name == run.attempts[-1].name
+    spent = sum(run.summary.get("time", {}).values()) if newest and len(run.attempts) == 1 else 0.0  # of the last attempt alone
+    end = max([begin + spent, *(row["time"] for row in rows)])
+    reached = {step: at for step in stored_steps(run, attempt.name) if (at := _reached(rows, step)) is not None}
+    if newest and end > begin and (last := run.summary.get("steps")) in stored_steps(run, attempt.name):
+        reached.setdefault(last, end)  # the last step lies after the last sample
+    return Span(attempt=attempt.name, begin=begin, end=end, last_sign=attempt.end is None, checkpoints=reached)
+
+
+def _reached(rows: Sequence[Mapping[str, float]], step: int) -> float | None:
+    return next((row["time"] for row in rows if row.get("step", -1) >= step), None)
