@@ -62,6 +62,10 @@ push: ## both images, to REGISTRY
 	@test -n '$(REGISTRY)' || { echo 'push: REGISTRY is empty. Give one, for example make push REGISTRY=ghcr.io/you'; exit 2; }
 	$(foreach i,$(IMAGES),$(DOCKER) push $(call IMAGE,$i) &&) true
 
+export GPU LOAD NAMESPACE KEEP ROWS
+e2e-cluster: $(STAMP) ## the manifests on the current kubectl context; GPU=0 without GPUs, LOAD=COMMAND to bring images, TAG=, REGISTRY=
+	TAG='$(TAG)' REGISTRY='$(REGISTRY)' $(PY) -m tests.cluster
+
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
 lock: $(STAMP) ## resolve the images' dependencies anew, with hashes, for Python 3.11 and later
 	$(LOCK) requirements/build.in -o requirements/build.txt

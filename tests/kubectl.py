@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -36,9 +36,7 @@ class Namespace:
 
     def run(self, *words: str, documents: list[dict[str, Any]] | None = None, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         text = None if documents is None else yaml.safe_dump_all(documents)
-        return subprocess.run(
-            [KUBECTL, "-n", self.name, *words], input=text, capture_output=True, text=True, check=False, timeout=seconds, stdin=None if text else None
-        )
+        return subprocess.run([KUBECTL, "-n", self.name, *words], input=text, capture_output=True, text=True, check=False, timeout=seconds)
 
     def __call__(self, *words: str, documents: list[dict[str, Any]] | None = None) -> str:
         """What kubectl printed.  Failed with its message if it did not end with 0."""
@@ -97,7 +95,10 @@ def _open(port: int) -> bool:
         return each.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until[T](what: str, found: Callable[[], T], seconds: float = 180, pause: float = 0.5) -> T:
+T = TypeVar("T")
+
+
+def until(what: str, found: Callable[[], T], seconds: float = 180, pause: float = 0.5) -> T:
     """What `found` returns, once it is true.  Failed after `seconds`."""
     end = time.monotonic() + seconds
     while True:

@@ -97,6 +97,7 @@ class Comparison:
     needed: dict[str, int]
     """difference in points → seeds on each side that see it with 80 % power; empty with one seed on each side"""
     classes: list[str]
+    """none where the runs do not have the same"""
     verdict: str
     decided: bool
     """False: the verdict is withheld"""
@@ -130,7 +131,7 @@ def compare(runs: Sequence[Results], *, anyway: bool = False) -> Comparison:
         sides={label: [names[i] for i in members] for label, members in sides.items()},
         seeds=seeds,
         needed=needed_seeds(runs, sides),
-        classes=list(classes_of(runs[0])),
+        classes=list(classes_of(runs[0])) if all(classes_of(run) == classes_of(runs[0]) for run in runs) else [],
         verdict=verdict(figures, {label: [figures[i] for i in m] for label, m in sides.items()}, pairs, seeds, unfair, anyway),
         decided=len(runs) > 1 and (not unfair or anyway),
     )

@@ -67,8 +67,8 @@ def idle_device(time: Mapping[str, float], rows: Rows) -> Finding | None:
     quota = f" of {limit:g}" if limit is not None else ""
     return Finding(
         title="The GPU waits for the host",
-        seen=f"Its utilisation was {usual:.0f} % in the median; the process used {cores:.1f}{quota} CPUs, and {data:.0%} of the training time "
-        "went into preparing steps.",
+        seen=f"Its utilisation was {usual:.0f} % in the median; the process used {cores:.1f}{quota} CPUs, and {data:.0%} of the training "
+        "time went into preparing steps.",
         when=_when([row for row, value in busy if value < IDLE_GPU], len(busy)),
         change="Give the container more CPUs." if host_is_slow else "Raise batch_size, so that a step takes longer than its launch.",
     )
@@ -164,11 +164,10 @@ def slow_store(time: Mapping[str, float], checkpoint: Mapping[str, float] | None
     slow = checkpoint is not None and checkpoint["store_seconds"] > checkpoint["interval_seconds"] > 0
     if not slow and (not total or waited / total <= STALLED):
         return None
-    detail = (
-        f" The last checkpoint took {checkpoint['store_seconds']:.1f} s to store, and a new one comes every {checkpoint['interval_seconds']:.1f} s."
-        if checkpoint
-        else ""
-    )
+    detail = ""
+    if checkpoint is not None:
+        took, interval = checkpoint["store_seconds"], checkpoint["interval_seconds"]
+        detail = f" The last checkpoint took {took:.1f} s to store, and a new one comes every {interval:.1f} s."
     return Finding(
         title="The store is slower than the checkpoints come",
         seen=f"Training waited {waited:.1f} s for room in the spool.{detail}",

@@ -63,7 +63,7 @@ def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]
         single=single,
         found=found,
         scale=_scale([(f.low, f.high) for f in found.figures]),
-        pair_scale=_scale([(p.low, p.high) for p in (*found.pairs.values(), *found.seeds.values())], around=0.0),
+        pair_scale=_scale([*((p.low, p.high) for p in found.pairs.values()), *((s.low, s.high) for s in found.seeds.values())], around=0.0),
         curves=[_image(name, figures[name]) for name in CURVES if name in figures],
         runs=[_described(run, f, recipe) for run, f, recipe in zip(runs, found.figures, own, strict=True)],
         common=common,

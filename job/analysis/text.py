@@ -49,7 +49,7 @@ def differences(found: Comparison) -> str:
         return "The runs differ in nothing that is recorded."
     rows = [["differs", *(run.id for run in found.figures), ""]]
     for row in found.differences:
-        rows.append([row.what, *row.values, row.why if row.fair else f"UNFAIR: {row.why}"])
+        rows.append([row.what, *row.values, f"{'fair' if row.fair else 'UNFAIR'}: {row.why}"])
     return columns(rows)
 
 
@@ -89,4 +89,4 @@ def classes(found: Comparison) -> str:
     for number, name in enumerate(found.classes):
         values = [run.per_class[number] if number < len(run.per_class) else None for run in found.figures]
         rows.append([name, *("—" if value is None else percent(value) for value in values)])
-    return columns(rows, right=1)
+    return columns(rows, right=1) if found.classes else ""

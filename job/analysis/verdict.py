@@ -8,6 +8,9 @@ import numpy as np
 
 from job.analysis.statistics import LEVEL, Paired, Seeds
 
+NAMED = 5
+"""differences that the sentence names; the table has all"""
+
 
 class Judged(Protocol):
     """What a sentence needs to know of a run."""
@@ -30,8 +33,8 @@ def verdict(
     if len(runs) == 1:
         return "One run: nothing to compare."
     if unfair and not anyway:
-        return f"No verdict: the runs are not comparable, they differ in {listed(unfair)}."
-    prefix = f"Unfair comparison ({listed(unfair)} differ): " if unfair else ""
+        return f"No verdict: the runs are not comparable, they differ in {shortened(unfair)}."
+    prefix = f"Unfair comparison ({shortened(unfair)} differ): " if unfair else ""
     if not pairs:
         return prefix + "no paired test is possible, because the test images differ."
     if len(seeds) == 1:
@@ -94,6 +97,10 @@ def mean_accuracy(runs: Sequence[Judged]) -> float:
 
 def listed(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+def shortened(words: Sequence[str]) -> str:
+    return listed(words if len(words) <= NAMED + 1 else [*words[:NAMED], f"{len(words) - NAMED} more"])
 
 
 def percent(share: float) -> str:

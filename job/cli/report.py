@@ -2,15 +2,22 @@
 
 import click
 
+from job.cli.compare import READERS
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
-    "--output", default="report", show_default=True, metavar="FOLDER|s3://…", help="Where report.html and the figures as PNG files go."
+    "--output",
+    default="report",
+    show_default=True,
+    metavar="FOLDER|FILE.html|s3://…",
+    help="Where the page (report.html, if this names no file) and, beside it, the figures as PNG files go.",
 )
 @click.option("--anyway", is_flag=True, help="Give a verdict even where the comparison is unfair; it says so.")
 def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
     """Write one self-contained page about RUNs (FOLDER/ID or s3://bucket/prefix/ID): figures, curves, statistics, what differs."""
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
@@ -18,12 +25,17 @@ def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
     from job.io.results import read_results
     from job.io.store import open_store
 
-    store = open_store(output)
-    found = [read_results(url) for url in runs]
+    parent, _, name = output.rpartition("/")
+    if name.endswith(".html"):
+        store = open_store(parent or ("/" if output.startswith("/") else "."))
+    else:
+        store, name = open_store(output), "report.html"
+    with ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(read_results, runs))
     with TemporaryDirectory() as folder:
-        page = Path(folder) / "report.html"
+        page = Path(folder) / "page.html"
         figures = write_report(found, page, anyway=anyway)
-        store.put("report.html", page)
-    for name, data in figures.items():
-        store.put(name, data)
-    click.echo(f"{output.rstrip('/')}/report.html")
+        store.put(name, page)
+    for figure, data in figures.items():
+        store.put(figure, data)
+    click.echo(f"{store.url.rstrip('/')}/{name}")

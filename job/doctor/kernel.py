@@ -42,7 +42,7 @@ def run(engines: tuple[str, ...], device: str) -> list[dict[str, Any]]:
     return [_report(engine, process) for engine, process in processes]
 
 
-def lines(reports: list[dict[str, Any]], gpu_visible: bool) -> Iterator[Line]:
+def lines(reports: list[dict[str, Any]], gpu_expected: bool) -> Iterator[Line]:
     if not reports:
         yield Line(
             check="framework",
@@ -51,10 +51,10 @@ def lines(reports: list[dict[str, Any]], gpu_visible: bool) -> Iterator[Line]:
             remedy="Install one with `pip install 'alexnet-job[torch]'`, or use the image alexnet-torch or alexnet-tf.",
         )
     for report in reports:
-        yield _line(report, gpu_visible)
+        yield _line(report, gpu_expected)
 
 
-def _line(report: dict[str, Any], gpu_visible: bool) -> Line:
+def _line(report: dict[str, Any], gpu_expected: bool) -> Line:
     engine = report["engine"]
     check = f"{engine} kernels"
     if "error" in report:
@@ -70,7 +70,7 @@ def _line(report: dict[str, Any], gpu_visible: bool) -> Line:
             reason=f"{where}: wrong numbers from {', '.join(wrong)} (differences from NumPy: {figures})",
             remedy="Use another node, or a driver and a framework that go together.",
         )
-    if gpu_visible and environment["device"] == "cpu":
+    if gpu_expected and environment["device"] == "cpu":
         return Line(
             check=check,
             level="fail",

@@ -24,8 +24,8 @@ PACKAGES = ("alexnet-job", "numpy", "boto3", "safetensors", "nvidia-ml-py")
 SHARED = "/dev/shm"  # noqa: S108
 IMAGES = 60_000
 """CIFAR-10's"""
-TIGHT = 1.2
-"""a limit below this many times the need is worth a warning: the sum leaves out allocators and file buffers"""
+TIGHT = 1.1
+"""a limit below this many times the need is worth a warning: allocators and file buffers are not in the sum"""
 SPOOLED, STORED = 2, KEPT + 2
 """checkpoints at the same time: in the spool one on its way and one being written; in the store also the best one"""
 
@@ -52,37 +52,34 @@ def packages() -> Line:
     return Line(check="packages", level="pass", reason=", ".join(found))
 
 
-def gpu(device: str) -> Line:
-    """What NVML shows, and whether it is needed."""
+def gpus() -> tuple[list[dict[str, Any]], str]:
+    """What NVML shows of each visible device; where there is none, why."""
     from job.io.gpu import NoDriver, devices
 
     try:
-        found = devices()
+        return devices(), ""
     except NoDriver as error:
+        return [], str(error)
+
+
+def gpu(device: str, found: list[dict[str, Any]], absent: str) -> Line:
+    if not found:
         return Line(
             check="gpu",
             level="fail" if device == "cuda" else "warn",
-            reason=f"no GPU is here ({error})",
+            reason=f"no GPU is here ({absent})",
             remedy="For a GPU: check `nvidia-smi`, `docker run --gpus all`, the Job's `nvidia.com/gpu` and NVIDIA_VISIBLE_DEVICES.",
         )
     names = ", ".join(map(_device, found))
     if device == "cpu":
         return Line(check="gpu", level="warn", reason=f"{names}: not used, as --device is cpu", remedy="Leave --device out to use it.")
-    return Line(check="gpu", level="pass", reason=f"NVML readable, driver {found[0]['driver']}: {names}")
+    reason = f"NVML readable, driver {found[0]['driver']} for CUDA up to {found[0]['cuda']}: {names}"
+    return Line(check="gpu", level="pass", reason=reason)
 
 
 def _device(facts: Mapping[str, Any]) -> str:
     size = f" with {facts['memory_total_bytes'] / 1e9:.0f} GB" if "memory_total_bytes" in facts else ""
-    return f"{facts['name'] or 'a device without a name'}{size}{' (a MIG slice)' if facts['mig'] else ''}"
-
-
-def gpu_is_visible() -> bool:
-    from job.io.gpu import NoDriver, devices
-
-    try:
-        return bool(devices())
-    except NoDriver:
-        return False
+    return f"{facts['name']}{size}{' (a MIG slice)' if facts['mig'] else ''}"
 
 
 def needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
@@ -97,7 +94,7 @@ def needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
     }
     if any(report["environment"]["device"] == "cpu" for report in measured):
         found["weights, gradients and slots"] = size * architecture.parameters * (2 + len(recipe.slots))
-        found["activations and their gradients"] = 2 * size * recipe.batch_size * sum(prod(row.out_shape) for row in architecture.layers)
+        found["activations"] = size * recipe.batch_size * sum(prod(row.out_shape) for row in architecture.layers)
     return found
 
 

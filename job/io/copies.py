@@ -4,7 +4,7 @@ A dataset that somebody copied there by other means, as files or as the archive,
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from job.core.exits import Exit, JobError
 from job.io.checkpoint import sha256, sha256_of
 from job.io.dataset import CLASSES_FILE, FOLDER, RECORD, TEST_FILE, Dataset, Split
+from job.io.download import Progress
 from job.io.run import encoded
 from job.io.store import Entry, Store, open_store
 
@@ -65,14 +66,14 @@ def _records(split: Split) -> bytes:
     return table.tobytes()
 
 
-def fetch_dataset(store: Store, cache: Path, say: Say = lambda _: None) -> Path:
+def fetch_dataset(store: Store, cache: Path, progress: Progress | None = None) -> Path:
     """The dataset at the store's place (a prefix with .bin files, or the .tar.gz archive itself) as a folder or a file in `cache`.
 
     What is there already and has the digest that the manifest lists is not fetched again.  Raises JobError: USAGE where there is no
     dataset, DATA for a damaged one.
     """
     if store.url.endswith(ARCHIVES):
-        return _fetch_archive(store.url, cache, say)
+        return _fetch_archive(store.url, cache, progress)
     there = {entry.key: entry for entry in store.list()}
     prefix = "" if any(_is_file(key) for key in there) else f"{FOLDER}/"
     inside = {key.removeprefix(prefix): entry for key, entry in there.items() if key.startswith(prefix)}
@@ -87,31 +88,38 @@ def fetch_dataset(store: Store, cache: Path, say: Say = lambda _: None) -> Path:
         raise JobError(Exit.DATA, f"{store.url}: {', '.join(missing)}, which MANIFEST.json lists, is missing. Push the dataset again.")
     versions = [[name, entry.key, entry.size, digests.get(name, entry.modified)] for name, entry in sorted(wanted.items())]
     folder = cache / f"s3-{sha256_of(encoded([store.url, versions]))[:16]}"  # another version of the dataset has another folder
-    for name, entry in wanted.items():
-        _fetch(store, entry, folder / name, digests.get(name), say)
+    _fetch(store, {folder / name: entry for name, entry in wanted.items()}, digests, progress)
     return folder
 
 
-def _fetch_archive(url: str, cache: Path, say: Say) -> Path:
+def _fetch_archive(url: str, cache: Path, progress: Progress | None) -> Path:
     place, _, name = url.rpartition("/")
     store = open_store(place)
     entry = next((entry for entry in store.list(name) if entry.key == name), None)
     if entry is None:
         raise JobError(Exit.USAGE, f"--data {url}: there is no such object. Expected an archive laid out like that of CIFAR-10.")
     path = cache / f"s3-{sha256_of(encoded([url, entry.size, entry.modified]))[:16]}" / name
-    _fetch(store, entry, path, None, say)
+    _fetch(store, {path: entry}, {}, progress)
     return path
 
 
-def _fetch(store: Store, entry: Entry, path: Path, digest: str | None, say: Say) -> None:
-    """Have the object as a file: by its digest where that is known, else by its size and the folder's name."""
-    if path.is_file() and path.stat().st_size == entry.size and (digest is None or sha256(path) == digest):
-        return
-    say(f"fetching {store.url}/{entry.key}: {entry.size / 1e6:.1f} MB")
-    store.download(entry.key, path)
-    if digest and (found := sha256(path)) != digest:
-        path.unlink()
-        raise _damaged(store, entry.key, found, digest)
+def _fetch(store: Store, wanted: Mapping[Path, Entry], digests: Mapping[str, str], progress: Progress | None) -> None:
+    """Have the objects as files: by their digests (name → SHA-256) where these are known, else by size and the folder's name."""
+
+    def is_right(path: Path, entry: Entry) -> bool:
+        there = path.is_file() and path.stat().st_size == entry.size
+        return there and (path.name not in digests or sha256(path) == digests[path.name])
+
+    needed = {path: entry for path, entry in wanted.items() if not is_right(path, entry)}
+    received, total = 0, sum(entry.size for entry in needed.values())
+    for path, entry in needed.items():
+        store.download(entry.key, path)
+        if path.name in digests and (found := sha256(path)) != digests[path.name]:
+            path.unlink()
+            raise _damaged(store, entry.key, found, digests[path.name])
+        received += entry.size
+        if progress is not None:
+            progress(received, total)
 
 
 def _is_file(name: str) -> bool:

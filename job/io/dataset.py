@@ -103,9 +103,8 @@ def load(
         dataset = _read(archive, name="cifar10", source=without_secrets(url))
         return replace(dataset, checksums={ARCHIVE: SHA256, **dataset.checksums})
     if source.startswith("s3://"):
-        fetch = fetch or _fetch
         origin = without_secrets(source)
-        return _read(fetch(source, cache), name=_name(PurePosixPath(origin)), source=origin)
+        return _read(fetch(source, cache) if fetch else _fetch(source, cache, progress), name=_name(PurePosixPath(origin)), source=origin)
     if "://" in source:
         raise JobError(
             Exit.USAGE, f"--data: a URL other than s3://. Allowed: {SOURCES}. For a copy of CIFAR-10: --data cifar10 --mirror URL"
@@ -120,11 +119,11 @@ def load(
     return _read(path, name=_name(path.resolve()), source=source)
 
 
-def _fetch(url: str, cache: Path) -> Path:
+def _fetch(url: str, cache: Path, progress: Progress | None) -> Path:
     from job.io.copies import fetch_dataset
     from job.io.store import open_store
 
-    return fetch_dataset(open_store(url), cache)
+    return fetch_dataset(open_store(url), cache, progress)
 
 
 def subset(dataset: Dataset, n: int) -> Dataset:

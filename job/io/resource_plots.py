@@ -1,101 +1,190 @@
 """What a system monitor would have shown: GPU, CPU, memory and I/O over time, the ends of epochs marked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from job.io.plots import FADED, house_style, new_figure, saved
+from job.io.plots import FADED, TEXT, house_style, new_figure, saved
 
-Rows = Sequence[Mapping[str, Any]]
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe & Ito, as in job.io.plots
-GB = 1e9
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito, as in job.io.plots
+LIMIT, MARK, ATTEMPT = "#444444", "#BBBBBB", "#888888"
+POINTS = 2000
+"""of one curve; of more rows evenly spread ones are drawn"""
+MARKS = 40
+"""epoch lines; of more epochs every second, fifth … one"""
+SHOWN_GPUS = 4
+"""with a curve of their own; of more, the mean is drawn"""
+GAP = 30.0
+"""seconds without a row that count as a pause between attempts, which is not drawn"""
+
+
+class Series(NamedTuple):
+    label: str
+    read: Callable[[Row], float | None]
+    is_limit: bool = False
+
+
+class Panel(NamedTuple):
+    what: str
+    series: Sequence[Series]
+    top: float | None = None
+    """of the axis"""
 
 
 @house_style()
 def draw_resources(rows: Rows, path: Path, *, title: str) -> Path | None:
-    """resources.png, a panel for each thing of which there are figures; None without rows."""
+    """A panel for each thing of which there are figures; None with fewer than two rows.  `rows`: of all attempts, oldest first."""
     if len(rows) < 2:
         return None
-    panels = [panel for panel in PANELS if any(_values(rows, read) for read, _, _ in panel[1])]
-    figure = new_figure(9.6, 1.2 + 1.9 * len(panels))
+    x, starts = _working_time(rows)
+    unit, name = (3600.0, "hours") if x[-1] > 2 * 3600 else (60.0, "minutes") if x[-1] > 300 else (1.0, "seconds")
+    panels = [known for panel in (*_gpu_panels(rows), *PANELS) if (known := _known(panel, rows)).series]
+    if not panels:
+        return None
+    figure = new_figure(9.6, 1.5 + 1.7 * len(panels))
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    start = rows[0]["time"]
-    minutes = rows[-1]["time"] - start > 300
-    unit = 60 if minutes else 1
-    for axes, (name, series) in zip(grid, panels, strict=True):
-        _panel(axes, rows, name, series, start, unit)
-    grid[0].set_title(f"What the machine did: {title}", fontweight="bold", pad=16)
-    grid[-1].set_xlabel(f"{'minutes' if minutes else 'seconds'} since the first sample; grey lines: ends of epochs")
+    for axes, panel in zip(grid, panels, strict=True):
+        _draw(axes, panel, rows, x / unit)
+        _mark(axes, rows, x / unit, starts)
+    _label_epochs(grid[0], rows, x / unit)
+    _titles(figure, grid[0], title)
+    grid[-1].set_xlabel(f"{name} of work" + (", pauses between attempts left out; dashed: a new attempt" if len(starts) > 1 else ""))
+    grid[-1].set_xlim(0, x[-1] / unit)
     saved(figure, path)
     return path
 
 
-def _panel(axes: Axes, rows: Rows, name: str, series: Any, start: float, unit: int) -> None:
-    for number, (read, label, form) in enumerate(series):
-        points = _values(rows, read)
-        if points:
-            x, y = zip(*points, strict=True)
-            axes.plot([(t - start) / unit for t in x], y, form, color=COLOURS[number % 4], linewidth=1.4, label=label)
-    for before, after in pairwise(rows):
-        if after.get("epoch", 0) > before.get("epoch", 0):
-            axes.axvline((after["time"] - start) / unit, color="#BBBBBB", linewidth=0.8, zorder=0)
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(name, fontsize=9.5)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=FADED)
+def _draw(axes: Axes, panel: Panel, rows: Rows, x: Any) -> None:
+    stride = -(-len(rows) // POINTS)
+    colours = iter(COLOURS)
+    for series in panel.series:
+        values = np.array([np.nan if (value := series.read(row)) is None else value for row in rows[::stride]])
+        (line,) = axes.plot(x[::stride], values, label=series.label, linewidth=1.3)
+        if series.is_limit:
+            line.set(color=LIMIT, linestyle="--", linewidth=1.0)
+        else:
+            line.set_color(next(colours))
+    axes.set_ylim(0, panel.top or 1.05 * axes.get_ylim()[1])
+    axes.set_title(panel.what, fontsize=10.5, color=TEXT, pad=4)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9, labelcolor=FADED, handlelength=1.4)
 
 
-def _values(rows: Rows, read: Callable[[Mapping[str, Any]], float | None]) -> list[tuple[float, float]]:
-    found = ((row["time"], read(row)) for row in rows)
-    return [(at, value) for at, value in found if value is not None]
+def _mark(axes: Axes, rows: Rows, x: Any, starts: Sequence[int]) -> None:
+    for index, _ in _epoch_ends(rows):
+        axes.axvline(x[index], color=MARK, linewidth=0.8, zorder=0)
+    for index in starts[1:]:
+        axes.axvline(x[index], color=ATTEMPT, linewidth=1.0, linestyle="--", zorder=0.5)
 
 
-def _field(name: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
+def _label_epochs(axes: Axes, rows: Rows, x: Any) -> None:
+    """Numbers above the first panel, as many as do not touch."""
+    last = -np.inf
+    for index, epoch in _epoch_ends(rows):
+        if x[index] - last > 0.045 * x[-1]:
+            axes.annotate(
+                str(epoch), (x[index], 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center", fontsize=8.5
+            ).set_color(FADED)
+            last = x[index]
+
+
+def _titles(figure: Figure, axes: Axes, title: str) -> None:
+    """The first panel's own title makes room for the numbers."""
+    figure.suptitle("What the machine did", x=0.012, ha="left", fontweight="bold")
+    axes.set_title(f"{title}\ngrey lines and numbers: ends of epochs\n\n{axes.get_title(loc='left')}", fontsize=10.5, pad=18)
+
+
+def _epoch_ends(rows: Rows) -> Iterator[tuple[int, int]]:
+    """(row, epochs done) wherever an epoch ended, thinned."""
+    ends = [(n, int(b["epoch"])) for n, (a, b) in enumerate(pairwise(rows), 1) if b.get("epoch", 0) > a.get("epoch", 0)]
+    stride = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if len(ends) <= MARKS * s)
+    return (end for end in ends if end[1] % stride == 0)
+
+
+def _working_time(rows: Rows) -> tuple[Any, list[int]]:
+    """(seconds since the first row without the pauses, the rows at which attempts begin)."""
+    times = np.array([row["time"] for row in rows])
+    steps = np.maximum(np.diff(times, prepend=times[0]), 0.0)
+    usual = median(steps[1:])
+    pauses = [n for n, (a, b) in enumerate(pairwise(rows), 1) if a.get("attempt") != b.get("attempt") or steps[n] > max(GAP, 5 * usual)]
+    steps[pauses] = usual
+    return np.cumsum(steps), [0, *(n for n in pauses if rows[n].get("attempt") != rows[n - 1].get("attempt"))]
+
+
+def _known(panel: Panel, rows: Rows) -> Panel:
+    """The panel with the series of which there are values; none if only limits are left."""
+    series = [s for s in panel.series if any(s.read(row) is not None for row in rows)]
+    return panel._replace(series=series if any(not s.is_limit for s in series) else [])
+
+
+def _field(name: str, scale: float = 1.0) -> Callable[[Row], float | None]:
     return lambda row: row[name] / scale if row.get(name) is not None else None
 
 
-def _gpu(name: str, scale: float = 1.0) -> Callable[[Mapping[str, Any]], float | None]:
-    """The mean over the devices."""
+def _gpu(index: int | None, name: str, scale: float = 1.0) -> Callable[[Row], float | None]:
+    """Of one GPU; None: the mean over all."""
 
-    def read(row: Mapping[str, Any]) -> float | None:
-        values = [gpu[name] / scale for gpu in row.get("gpus", ()) if name in gpu]
+    def read(row: Row) -> float | None:
+        values = [gpu[name] / scale for gpu in row.get("gpus", ()) if name in gpu and index in (None, gpu["index"])]
         return sum(values) / len(values) if values else None
 
     return read
 
 
-PANELS: Sequence[tuple[str, Sequence[tuple[Callable[[Mapping[str, Any]], float | None], str, str]]]] = (
-    ("GPU in %", ((_gpu("utilization_percent"), "busy", "-"), (_gpu("memory_utilization_percent"), "memory busy", "-"))),
-    ("GPU memory in GB", ((_gpu("memory_used_bytes", GB), "used", "-"), (_gpu("memory_total_bytes", GB), "there", "--"))),
-    ("GPU power in W", ((_gpu("power_watts"), "power", "-"),)),
-    (
-        "CPUs",
+def _gpu_panels(rows: Rows) -> Sequence[Panel]:
+    indices = sorted({gpu["index"] for row in rows for gpu in row.get("gpus", ())})
+    shown: Sequence[int | None] = indices if len(indices) <= SHOWN_GPUS else [None]
+
+    def of(name: str, scale: float = 1.0) -> list[Series]:
+        return [Series(f"mean of {len(indices)} GPUs" if index is None else f"GPU {index}", _gpu(index, name, scale)) for index in shown]
+
+    total = Series("there", _gpu(shown[0] if shown else None, "memory_total_bytes", 1e9), is_limit=True)
+    return (
+        Panel("GPU utilisation in %", of("utilization_percent"), top=105),
+        Panel("GPU memory in GB", [*of("memory_used_bytes", 1e9), total]),
+        Panel("GPU power in W", of("power_watts")),
+        Panel("GPU clock in MHz", of("sm_clock_mhz")),
+    )
+
+
+PANELS = (
+    Panel(
+        "CPUs in use",
         (
-            (_field("process_cpu_cores"), "process", "-"),
-            (_field("container_cpu_cores"), "container", "-"),
-            (_field("host_cpu_cores"), "host", "-"),
-            (_field("container_cpu_limit_cores"), "limit", "--"),
+            Series("this process", _field("process_cpu_cores")),
+            Series("container", _field("container_cpu_cores")),
+            Series("node", _field("host_cpu_cores")),
+            Series("quota", _field("container_cpu_limit_cores"), is_limit=True),
         ),
     ),
-    (
+    Panel("CPU time refused by the quota, in s per s", (Series("container", _field("container_throttled_seconds_per_second")),)),
+    Panel(
         "memory in GB",
         (
-            (_field("process_memory_bytes", GB), "process", "-"),
-            (_field("container_memory_bytes", GB), "container", "-"),
-            (_field("host_memory_used_bytes", GB), "host", "-"),
-            (_field("container_memory_limit_bytes", GB), "limit", "--"),
+            Series("this process", _field("process_memory_bytes", 1e9)),
+            Series("container", _field("container_memory_bytes", 1e9)),
+            Series("node", _field("host_memory_used_bytes", 1e9)),
+            Series("limit", _field("container_memory_limit_bytes", 1e9), is_limit=True),
         ),
     ),
-    (
-        "I/O in MB/s",
+    Panel(
+        "network and disk in MB/s",
         (
-            (_field("network_sent_bytes_per_second", 1e6), "network out", "-"),
-            (_field("network_received_bytes_per_second", 1e6), "network in", "-"),
-            (_field("disk_written_bytes_per_second", 1e6), "disk written", "-"),
-            (_field("disk_read_bytes_per_second", 1e6), "disk read", "-"),
+            Series("sent", _field("network_sent_bytes_per_second", 1e6)),
+            Series("received", _field("network_received_bytes_per_second", 1e6)),
+            Series("written", _field("disk_written_bytes_per_second", 1e6)),
+            Series("read", _field("disk_read_bytes_per_second", 1e6)),
         ),
     ),
-    ("spool in MB", ((_field("spool_bytes", 1e6), "waiting", "-"),)),
+    Panel("waiting for upload, in MB", (Series("spool", _field("spool_bytes", 1e6)),)),
 )

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -38,6 +39,15 @@ class Parcel:
     """bytes"""
     added: float = field(default_factory=time.monotonic)
     begun: bool = False
+
+    @property
+    def manifest(self) -> Path | None:
+        """Of a checkpoint; written when its delivery begins."""
+        return None if self.step is None else self.files[0].parent / "MANIFEST.json"
+
+    @property
+    def all_files(self) -> list[Path]:
+        return self.files if self.manifest is None or self.manifest in self.files else [*self.files, self.manifest]
 
 
 class Spool:
@@ -125,7 +135,7 @@ class Spool:
     def missing(self) -> list[str]:
         """Keys of the objects that are not in the store yet."""
         with self._changed:
-            files = [file for parcel in self._queue for file in parcel.files if file not in self._delivered]
+            files = [file for parcel in self._queue for file in parcel.all_files if file not in self._delivered]
         return [file.relative_to(self.folder).as_posix() for file in files]
 
     def close(self, *, keep: bool = False) -> Path | None:
@@ -135,6 +145,9 @@ class Spool:
             self._changed.notify_all()
         kept = None
         if keep and self.folder.exists():
+            with suppress(JobError):  # the disk may be full; `alexnet sync` makes those that are not there
+                for parcel in list(self._queue):
+                    _write_manifest(parcel)
             kept = self._parent / f"alexnet-kept-{self.run.id}-{secrets.token_hex(3)}"
             self.folder.rename(kept)
             (kept / ".lock").unlink(missing_ok=True)
@@ -191,8 +204,7 @@ class Spool:
 
     def _deliver(self, parcel: Parcel) -> None:
         self.run.look()
-        if parcel.step is not None:
-            _write_manifest(parcel)
+        _write_manifest(parcel)
         for file in parcel.files:
             if file not in self._delivered:
                 self._deliver_file(file)
@@ -245,8 +257,8 @@ class _locked:  # noqa: N801  a context manager
 
 def _write_manifest(parcel: Parcel) -> None:
     """The manifest as the last file of the parcel.  Hashing happens here, beside the training."""
-    path = parcel.files[0].parent / "MANIFEST.json"
-    if path in parcel.files:
+    path = parcel.manifest
+    if path is None or path in parcel.files:
         return
     listed = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in parcel.files}
     with local_errors(path):

@@ -212,10 +212,10 @@ def test_a_dataset_in_the_store(server: Server, official: Path, digits: dataset.
     result = train("torch", tmp_path / "runs", "x", *words, **variables)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "runs" / "x" / "run.json").read_text())["data"]["fingerprint"] == digits.fingerprint
-    assert "fetching" in result.stderr
+    assert "downloading" in result.stderr
     again = train("torch", tmp_path / "runs", "y", *words, **variables)
     assert again.returncode == 0
-    assert "fetching" not in again.stderr
+    assert "downloading" not in again.stderr
 
 
 def test_another_dataset_is_not_overwritten(server: Server, official: Path) -> None:

@@ -1,15 +1,22 @@
 """The page in a real browser, and the commands that read runs, over real runs of both engines."""
 
+import dataclasses
 import json
 import re
 import shutil
 import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from job.analysis.report import write_report
-from tests.e2e.commands import alexnet, train
+from job.io.results import Attempt
+from tests.e2e.commands import alexnet, environment, train
 from tests.unit.made_up import results
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -55,21 +62,42 @@ def browse(page: Path, folder: Path, width: int = 1200) -> dict[str, object]:
     return json.loads(title[1])
 
 
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server on loopback, and the paths that were asked for."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", paths
+        server.shutdown()
+
+
 def test_the_page_of_one_run_which_the_run_itself_wrote(runs: Path, tmp_path: Path) -> None:
     page = next((runs / "torch" / "final").glob("*/report.html"))
     seen = browse(page, tmp_path)
-    assert seen["images"] == seen["loaded"] >= 4
+    drawn = len(list((page.parent / "plots").glob("*.png")))
+    assert seen["images"] == seen["loaded"] == drawn  # throughput comes in addition, the confusion matrix is a table
     assert seen["requests"] == 0
     assert seen["height"] > 1500
     text = page.read_text()
     assert "http" not in re.sub(r"http-equiv", "", text)
-    for words in ("test accuracy", "confusion matrix", "most confident mistakes", "Attempts and checkpoints", "learning_rate"):
+    for words in ("test accuracy", "Confusion matrix", "most confident mistakes", "Attempts and checkpoints", "learning_rate", "images/s"):
         assert words in text
 
 
-def test_the_page_fits_a_phone(runs: Path, tmp_path: Path) -> None:
-    page = next((runs / "torch" / "final").glob("*/report.html"))
-    assert browse(page, tmp_path, width=500)["wide"] is False
+@pytest.mark.parametrize("names", [["torch"], ["torch", "tensorflow"]])
+def test_the_page_fits_a_phone(runs: Path, tmp_path: Path, names: list[str]) -> None:
+    assert alexnet("report", *(str(runs / name) for name in names), "--output", f"{tmp_path}/page.html").returncode == 0
+    assert browse(tmp_path / "page.html", tmp_path, width=500)["wide"] is False
 
 
 def test_the_page_of_four_runs(runs: Path, tmp_path: Path) -> None:
@@ -78,21 +106,66 @@ def test_the_page_of_four_runs(runs: Path, tmp_path: Path) -> None:
     urls = [str(runs / name) for name in ("torch", "torch-1", "tensorflow", "tensorflow-1")]
     result = alexnet("report", *urls, "--output", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "curves.png", "losses.png"}
+    assert result.stdout == f"{tmp_path}/out/report.html\n"
+    figures = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"report.html", "curves.png", "losses.png", "throughput.png", "run-4-confusion.png", "run-4-mistakes.png"} <= figures
     seen = browse(tmp_path / "out" / "report.html", tmp_path)
-    assert seen["images"] == seen["loaded"] >= 2 + 4 * 2
-    assert "on average over 2 and 2 seeds" in (tmp_path / "out" / "report.html").read_text()
+    own = {name for name in figures if name.startswith("run-") and not name.endswith(("accuracy.png", "loss.png", "confusion.png"))}
+    assert seen["images"] == seen["loaded"] == 3 + len(own)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "on average over 2 and 2 seeds" in text
+    assert "Seeds needed on each side" in text
+    compared = alexnet("compare", *urls)
+    assert compared.returncode == 0
+    assert compared.stdout.rstrip().splitlines()[-1] in text.replace("&lt;", "<")
 
 
-def test_hostile_names_are_text(tmp_path: Path) -> None:
-    hostile = "<script>window.hacked=true</script><img src=http://example.com/x>\"'"
-    run = results("a", recipe_name=hostile)
+def test_a_file_for_output(runs: Path, tmp_path: Path) -> None:
+    result = alexnet("report", str(runs / "torch"), "--output", str(tmp_path / "mine.html"))
+    assert result.stdout == f"{tmp_path}/mine.html\n"
+    assert {"mine.html", "accuracy.png", "throughput.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_hostile_names_are_text(tmp_path: Path, asked: tuple[str, list[str]]) -> None:
+    address, paths = asked
+    hostile = f"</style></title><script>window.hacked=true</script><img src={address}/x>\"'{{{{7*7}}}}"
+    finding = dict.fromkeys(("title", "seen", "when", "change"), hostile)
+    run, other = results("a", recipe_name=hostile[:80]), results("b", noise=3)
     run.record["data"]["classes"][0] = hostile
-    write_report([run, results("b", noise=3)], tmp_path / "report.html")
-    seen = browse(tmp_path / "report.html", tmp_path)
-    assert seen["hacked"] is False
-    assert seen["requests"] == 0
-    assert "<script>" not in (tmp_path / "report.html").read_text()
+    run.record["data"]["name"] = hostile
+    run.summary.update(device=hostile, torch=hostile, findings=[finding])
+    attempt = Attempt(
+        name=hostile, claim={"host": hostile, "device": hostile, "started": 1.0}, end={"reason": hostile, "exit_code": hostile}
+    )
+    run = dataclasses.replace(run, id=hostile, attempts=[attempt], plots={hostile: (b"")})
+    page = tmp_path / "report.html"
+    for members in ([run], [run, other]):
+        write_report(members, page)
+        seen = browse(page, tmp_path)
+        assert seen["hacked"] is False
+        assert seen["requests"] == 0
+        assert paths == []
+        assert "<script>" not in page.read_text()
+        assert "{{7*7}}" in page.read_text()
+    page.write_text(page.read_text().replace("</h1>", f"</h1><img src={address}/seen>", 1))
+    browse(page, tmp_path)
+    assert paths == ["/seen"]  # so a request would have been noticed
+
+
+def test_a_killed_attempt_is_on_the_timeline(tmp_path: Path) -> None:
+    attempts = [
+        Attempt(name="0001-aaaaaa", claim={"started": 1000.0}, end=None),
+        Attempt(name="0002-bbbbbb", claim={"started": 1300.0}, end={"exit_code": 0, "reason": "finished"}),
+    ]
+    rows = [{"attempt": "0001-aaaaaa", "time": 1000.0 + n, "step": n} for n in range(100)]
+    rows += [{"attempt": "0002-bbbbbb", "time": 1300.0 + n, "step": 80 + n} for n in range(101)]
+    names = ["step-00000180-0002-bbbbbb", "step-00000080-0001-aaaaaa"]
+    write_report([dataclasses.replace(results(), attempts=attempts, resources=rows, checkpoints=names)], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "no end: it was killed" in text
+    assert 'class="killed" style="left:0.00%;width:24.75%"' in text  # 99 of 400 seconds
+    assert 'style="left:20.00%" title="checkpoint at step 80"' in text
+    assert 'style="left:100.00%" title="checkpoint at step 180"' in text
 
 
 def test_compare_over_real_runs(runs: Path) -> None:
@@ -124,3 +197,20 @@ def test_a_damaged_result_is_refused(runs: Path, tmp_path: Path) -> None:
     result = alexnet("compare", str(tmp_path / "torch"), str(runs / "torch"))
     assert result.returncode == 65, result.stderr
     assert "predictions.npz has SHA-256" in result.stderr
+
+
+@pytest.mark.slow
+def test_make_reproduce_with_the_ablation(tmp_path: Path) -> None:
+    """Ten short runs; a second call repeats none of them."""
+    words = ["--data", "digits", "--epochs", "3", "--image-size", "64", "--width", "0.0625", "--output", f"{tmp_path}/runs", "--ablation"]
+    command = [sys.executable, "-m", "tests.reproduce", *words]
+    first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, env=environment())
+    assert first.returncode == 0, first.stderr
+    shown = ("accuracy         67 %", "report-keras  tensorflow       3", "No verdict", "… in TensorFlow", "nothing but the seed (2)")
+    for row in shown:
+        assert row in first.stdout
+    began = time.monotonic()
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, env=environment())
+    assert again.stdout == first.stdout
+    assert again.stderr.count("nothing to do") == 10
+    assert time.monotonic() - began < 60

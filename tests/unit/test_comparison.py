@@ -7,6 +7,7 @@ import numpy as np
 
 from job.analysis import text
 from job.analysis.comparison import compare
+from job.analysis.verdict import many_sentence
 from job.core.recipe import from_toml
 from tests.unit.made_up import results, with_predictions
 
@@ -49,6 +50,7 @@ def test_another_dataset_is_refused():
     found = compare([results("a"), results("b", fingerprint="e" * 64)])
     assert not found.decided
     assert found.verdict == "No verdict: the runs are not comparable, they differ in data fingerprint."
+    assert "UNFAIR: other images or labels" in text.table(found)
 
 
 def test_other_epochs_are_refused_unless_asked():
@@ -97,6 +99,13 @@ def test_three_runs_are_corrected_for_many_pairs():
     assert "same predictions" in text.table(found)
 
 
+def test_holm_stops_at_the_first_p_that_is_too_great():
+    assert many_sentence({"a | b": 0.02, "a | c": 0.03, "b | c": 0.04}, "runs", "test").startswith(
+        "No difference can be seen in any of the 3"
+    )
+    assert many_sentence({"a | b": 0.01, "a | c": 0.024, "b | c": 0.06}, "runs", "test").endswith(": a and b; a and c.")
+
+
 def test_fields_without_effect_are_harmless():
     adam = {"optimizer": "adam", "noise": 1}
     found = compare([results("a", momentum=0.9, truncated_test=True, **adam), results("b", momentum=0.5, **adam)])
@@ -116,6 +125,7 @@ def test_the_two_programs_of_the_original_report_are_refused():
     assert {row.what.removeprefix("recipe: ") for row in found.differences if not row.fair} == {
         *("epochs done", "epochs", "normalization", "conv1_padding", "dropout_position", "initial_weights", "optimizer", "epsilon")
     }
+    assert found.verdict.endswith("recipe: normalization, recipe: conv1_padding, recipe: dropout_position and 3 more.")
 
 
 def test_runs_of_the_same_name_are_told_apart():

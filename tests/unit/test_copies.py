@@ -110,11 +110,16 @@ def test_a_damaged_copy_is_found_by_the_next_push_and_by_the_reader(store: Folde
 
 def test_the_cache_is_used_and_never_trusted(store: FolderStore, tmp_path: Path) -> None:
     push(made(), store)
-    cache, said = tmp_path / "cache", list[str]()
-    folder = fetch_dataset(store, cache, said.append)
-    assert len(said) == len(FILES)
-    assert fetch_dataset(store, cache, said.append) == folder
-    assert len(said) == len(FILES), "fetched again"
+    cache, seen = tmp_path / "cache", list[tuple[int, int | None]]()
+
+    def progress(received: int, total: int | None) -> None:
+        seen.append((received, total))
+
+    folder = fetch_dataset(store, cache, progress)
+    assert len(seen) == len(FILES)
+    assert seen[-1][0] == seen[-1][1] == sum((store.root / name).stat().st_size for name in FILES)
+    assert fetch_dataset(store, cache, progress) == folder
+    assert len(seen) == len(FILES), "fetched again"
     bend(folder / "data_batch_1.bin")
     assert read(store, cache).fingerprint == made().fingerprint
     (folder / TEST_FILE).unlink()

@@ -1,69 +1,168 @@
 """Each rule provoked, and silent where nothing is wrong."""
 
+import json
+
 import pytest
 
-from job.analysis.diagnosis import findings, probably_out_of_memory
+from job.analysis.diagnosis import findings
+from job.analysis.predecessor import predecessor, probably_out_of_memory
+from job.core.ledger import PURPOSES
+from job.io.folder import FolderStore
+from job.io.run import Run, encoded
 
+GPU = {
+    "index": 0,
+    "utilization_percent": 97,
+    "throttle_reasons": [],
+    "memory_used_bytes": 5e9,
+    "memory_total_bytes": 80e9,
+    "sm_clock_mhz": 1200,
+}
 HEALTHY = {
+    "interval_seconds": 1.0,
     "process_cpu_cores": 1.0,
     "container_cpu_limit_cores": 4.0,
     "container_memory_bytes": 2e9,
     "container_memory_limit_bytes": 8e9,
-    "container_throttled_share": 0.0,
-    "gpus": [{"index": 0, "utilization_percent": 97, "throttle_reasons": []}],
-    "step": 100,
+    "host_memory_used_bytes": 30e9,
+    "host_memory_total_bytes": 31e9,
+    "container_throttled_seconds_per_second": 0.0,
+    "attempt": "0001-abcdef",
+    "gpus": [GPU],
 }
-TIME = {"start-up": 10.0, "step": 100.0, "evaluation": 5.0, "checkpoint stall": 1.0, "upload wait": 0.0, "other": 2.0}
+TIME = {
+    **dict.fromkeys(PURPOSES, 0.0),
+    "start-up": 10.0,
+    "data": 2.0,
+    "step": 100.0,
+    "evaluation": 5.0,
+    "checkpoint stall": 1.0,
+    "other": 2.0,
+}
+SLOW_STORE = {"store_seconds": 30.0, "interval_seconds": 10.0}
 
 
-def titles(time=TIME, checkpoint=None, **changes):
-    rows = [{**HEALTHY, **changes}] * 20
-    return [finding["title"] for finding in findings(time=time, rows=rows, checkpoint=checkpoint)]
+def rows(count=20, *, gpu=None, **changes):
+    """Samples of a run that takes 10 steps in each second."""
+    return [{**HEALTHY, "step": 10 * n, **changes, "gpus": [{**GPU, **(gpu or {})}]} for n in range(count)]
+
+
+def titles(found):
+    return [finding["title"] for finding in found]
 
 
 def test_a_healthy_run_has_no_findings():
-    assert titles() == []
+    assert findings(time=TIME, rows=rows()) == []
     assert findings(time={}, rows=[]) == []
+    assert findings(time=TIME, rows=[{**row, "gpus": []} for row in rows()]) == []
+
+
+def test_a_run_without_any_figures_of_the_machine_has_no_findings():
+    assert findings(time=TIME, rows=[{"interval_seconds": 1.0, "time": float(n)} for n in range(20)]) == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "title"),
+    ("samples", "title"),
     [
-        ({"gpus": [{"index": 0, "utilization_percent": 35}], "process_cpu_cores": 3.9}, "The GPU waits for the host"),
-        ({"gpus": [{"index": 0, "utilization_percent": 35}]}, "The GPU waits for the host"),
-        ({"container_memory_bytes": 7.5e9}, "Memory near the container's limit"),
-        ({"container_throttled_share": 0.4}, "The CPU quota holds the process back"),
-        ({"gpus": [{"index": 0, "utilization_percent": 97, "throttle_reasons": ["hardware_thermal"]}]}, "The GPU runs below its clock"),
-        ({"gpus": [{"index": 0, "utilization_percent": 97, "throttle_reasons": ["power_cap"]}]}, "The GPU runs below its clock"),
-        ({"time": {**TIME, "checkpoint stall": 20.0}}, "Checkpoints stall the training"),
-        ({"time": {**TIME, "upload wait": 20.0}}, "The store is slower than the checkpoints come"),
-        ({"checkpoint": {"store_seconds": 30.0, "interval_seconds": 10.0}}, "The store is slower than the checkpoints come"),
-        ({"time": {**TIME, "step": 10.0}}, "Start-up dominates this short run"),
+        (rows(gpu={"utilization_percent": 35}), "The GPU waits for the host"),
+        (rows(container_memory_bytes=7.5e9), "Memory near the container's limit"),
+        (rows(container_memory_limit_bytes=None), "Memory near the node's limit"),
+        (rows(gpu={"memory_used_bytes": 79e9}), "GPU memory near its limit"),
+        (rows(container_out_of_memory_kills=2), "The kernel killed a process of this container for its memory"),
+        (rows(container_throttled_seconds_per_second=0.4), "The CPU quota holds the process back"),
+        (rows(gpu={"throttle_reasons": ["hardware_thermal"]}), "The GPU is too hot for its clock"),
+        (rows(gpu={"throttle_reasons": ["power_cap", "application_clocks"]}), "The GPU's power is limited"),
     ],
 )
-def test_each_rule(changes, title):
-    assert titles(**changes) == [title]
+def test_rules_about_samples(samples, title):
+    (found,) = findings(time=TIME, rows=samples)
+    assert found["title"] == title
+    assert all(found[part] for part in ("seen", "when", "change"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "checkpoint", "title"),
+    [
+        ({"checkpoint stall": 20.0}, None, "Checkpoints stall the training"),
+        ({"upload wait": 20.0}, None, "The store is slower than the checkpoints come"),
+        ({}, SLOW_STORE, "The store is slower than the checkpoints come"),
+        ({"step": 10.0, "checkpoint stall": 0.0}, None, "Start-up dominates this short run"),
+    ],
+)
+def test_rules_about_time(changes, checkpoint, title):
+    assert titles(findings(time=TIME | changes, rows=rows(), checkpoint=checkpoint)) == [title]
+
+
+def test_a_store_that_keeps_up_is_fine():
+    assert findings(time=TIME, rows=[], checkpoint={"store_seconds": 9.0, "interval_seconds": 10.0}) == []
+
+
+def test_the_remedy_for_an_idle_gpu_depends_on_the_host():
+    def change(time=TIME, **changes):
+        (found,) = findings(time=time, rows=rows(gpu={"utilization_percent": 35}, **changes))
+        return found["change"]
+
+    assert "batch_size" in change()
+    assert "CPUs" in change(process_cpu_cores=3.9)
+    assert "CPUs" in change(time=TIME | {"data": 50.0})
+
+
+def test_a_gpu_may_idle_while_no_steps_are_taken():
+    idle = [{**row, "step": 0} for row in rows(gpu={"utilization_percent": 0})]
+    assert findings(time=TIME, rows=[*idle, *rows()]) == []
+
+
+def test_throttling_of_a_few_samples_is_none():
+    assert findings(time=TIME, rows=[*rows(), *rows(1, gpu={"throttle_reasons": ["thermal"]})]) == []
 
 
 def test_a_finding_says_what_when_and_what_to_change():
-    (found,) = findings(time=TIME, rows=[{**HEALTHY, "container_memory_bytes": 7.5e9}])
-    assert found["seen"].startswith("The working set reached 7.50 of 8.00 GB (94%)")
-    assert found["when"] == "at step 100"
+    samples = rows()
+    samples[7:10] = [{**row, "container_memory_bytes": 7.5e9 + row["step"]} for row in samples[7:10]]
+    (found,) = findings(time=TIME, rows=samples)
+    assert found["seen"].startswith("7.50 of 8.00 GB were in use (94%)")
+    assert found["when"] == "in 3 of 20 samples, from step 70 to 90; most at step 90"
     assert "memory limit" in found["change"]
 
 
-def test_cooling_and_power_have_other_remedies():
-    def change(reason):
-        rows = [{**HEALTHY, "gpus": [{"index": 0, "utilization_percent": 97, "throttle_reasons": [reason]}]}] * 20
-        return findings(time=TIME, rows=rows)[0]["change"]
-
-    assert "cooling" in change("thermal")
-    assert "power limit" in change("power_cap")
-
-
-def test_a_predecessor_that_was_out_of_memory():
-    assert "probably out of memory: its last sample shows 7.90 of 8.00 GB" in str(
-        probably_out_of_memory([HEALTHY, {**HEALTHY, "container_memory_bytes": 7.9e9}])
+def test_what_the_last_sample_tells():
+    assert probably_out_of_memory({**HEALTHY, "container_memory_bytes": 7.9e9}) == (
+        "probably out of memory: in its last sample 7.90 of the container's 8.00 GB were in use"
     )
-    assert probably_out_of_memory([{**HEALTHY, "container_memory_bytes": 7.9e9}, HEALTHY]) is None
-    assert probably_out_of_memory([]) is None
+    without_limit = {**HEALTHY, "container_memory_limit_bytes": None}
+    assert "of the node's 31.00 GB" in str(probably_out_of_memory(without_limit))
+    assert "the kernel had killed" in str(probably_out_of_memory({**HEALTHY, "container_out_of_memory_kills": 1}))
+    assert probably_out_of_memory(HEALTHY) is None
+    assert probably_out_of_memory({}) is None
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The third attempt on a run; the second one left what a test puts."""
+    found = Run(FolderStore(tmp_path), "a")
+    found.attempt = "0003-cccccc"
+    for name in ("0001-aaaaaa", "0002-bbbbbb", found.attempt):
+        found.store.put(found.key("attempts", name, "claim.json"), encoded({}))
+    return found
+
+
+def put(run, name, *samples):
+    run.store.put(run.key("attempts", "0002-bbbbbb", name), "".join(json.dumps(row) + "\n" for row in samples).encode())
+
+
+def test_a_predecessor_that_was_killed_near_its_limit(run):
+    put(run, "resources-0009.jsonl", {**HEALTHY, "container_memory_bytes": 7.9e9})
+    put(run, "resources-10000.jsonl", HEALTHY, {**HEALTHY, "container_memory_bytes": 7.8e9})
+    assert predecessor(run) == (
+        "attempt 0002-bbbbbb ended without a word: probably out of memory: in its last sample 7.80 of the container's 8.00 GB were in use"
+    )
+
+
+def test_other_predecessors(run):
+    assert predecessor(run) == "attempt 0002-bbbbbb ended without a word: killed, or its node was lost"
+    put(run, "resources-0001.jsonl", HEALTHY)
+    assert predecessor(run) == "attempt 0002-bbbbbb ended without a word: killed, or its node was lost"
+    put(run, "end.json", {"exit_code": 143, "reason": "stopped by SIGTERM"})
+    assert predecessor(run) is None
+    run.attempt = "0001-aaaaaa"
+    assert predecessor(run) is None

@@ -99,5 +99,5 @@ def test_a_damaged_prediction_file(tmp_path: Path) -> None:
     run.store.put("r/final/0001-abcdef/predictions.npz", b"x")
     oracle: Any = Oracle(run, np.zeros((1, 10), np.float32), "f", "fp32")
     images: Any = SimpleNamespace(test=SimpleNamespace(images=None, labels=np.zeros(1, np.uint8)), fingerprint="f")
-    with pytest.raises(JobError, match="predictions.npz"):
+    with pytest.raises(JobError, match=r"predictions\.npz"):
         inference.evaluate(oracle, images)

@@ -1,96 +1,219 @@
 """The sampler, with real figures of this process and scripted GPUs."""
 
 import json
+import os
+import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
+import pytest
 
-from job.io.resource_plots import draw_resources
-from job.io.resources import SEGMENT_ROWS, Sampler
-from tests.fake_nvml import device, make
+import job.io.resources
+from job.io.cgroup import Cgroup
+from job.io.probe import Probe
+from job.io.resources import SEGMENT_ROWS, Sampler, Totals, scalars
+from tests.fake_nvml import Card, Nvml
+
+ABSENT = Nvml([], failure=12)
 
 
-def sampled(tmp_path: Path, seconds: float, interval: float = 0.05, **options):
-    delivered: list[Path] = []
-    sampler = Sampler(tmp_path / "a", deliver=delivered.append, say=lambda _: None, interval=interval, **options)
-    sampler.start()
-    time.sleep(seconds)
-    return sampler.stop(), [json.loads(line) for path in delivered for line in path.read_text().splitlines()], delivered
+class Log:
+    """A sampler at work, and what it said and delivered."""
+
+    def __init__(self, folder: Path, *, interval: float = 0.05, nvml=ABSENT, **options) -> None:
+        self.delivered: list[Path] = []
+        self.said: list[str] = []
+        options = {"deliver": self.delivered.append, "say": self.said.append, **options}
+        self.sampler = Sampler(folder / "attempt", interval=interval, nvml=nvml, **options)
+        self.sampler.start()
+
+    def run(self, seconds: float):
+        time.sleep(seconds)
+        self.facts = self.sampler.stop()
+        return self
+
+    @property
+    def rows(self):
+        return [json.loads(line) for path in self.delivered for line in path.read_text().splitlines()]
 
 
 def test_rows_have_units_and_the_measured_interval(tmp_path):
-    card = device("GPU-a", memory=(3_000, 9_000), utilization=(50, 10), energy=5_000)
-    facts, rows, _ = sampled(tmp_path, 0.6, nvml=make([card]), gauges=lambda: {"step": 7, "spool_bytes": 5})
-    assert 5 <= len(rows) <= 13
-    assert all(0.03 < row["interval_seconds"] < 0.3 for row in rows)
-    assert abs(rows[-1]["process_memory_bytes"] - psutil.Process().memory_info().rss) < 100e6
-    assert rows[-1]["step"] == 7
-    assert rows[-1]["gpus"][0]["utilization_percent"] == 50
-    assert facts["peak_gpu_memory_bytes"] == 3_000
-    assert facts["energy_joules"] == 0.0
-    assert facts["peak_process_memory_bytes"] >= rows[-1]["process_memory_bytes"]
+    card = Card(uuid="GPU-a", memory=(3_000, 9_000), utilization=(50, 10), energy=5_000, power=200_000)
+    log = Log(tmp_path, nvml=Nvml([card]), gauges=lambda: {"step": 7, "spool_bytes": 5}).run(0.7)
+    assert 5 <= len(log.rows) <= 15
+    assert all(0.03 < row["interval_seconds"] < 0.4 for row in log.rows)
+    row = log.rows[-1]
+    assert abs(row["process_memory_bytes"] - psutil.Process().memory_info().rss) < 100e6
+    assert row["process_seconds"] == pytest.approx(time.time() - psutil.Process().create_time(), abs=2)
+    assert (row["step"], row["spool_bytes"]) == (7, 5)
+    assert row["gpus"][0]["utilization_percent"] == 50
+    assert row["host_memory_total_bytes"] == psutil.virtual_memory().total
+    for name in ("process_cpu_cores", "host_cpu_cores", "network_sent_bytes_per_second", "disk_written_bytes_per_second"):
+        assert row[name] >= 0
+    assert log.sampler.rows == log.rows
+
+
+def test_facts(tmp_path):
+    cards = [Card(uuid=f"GPU-{n}", memory=(3_000 + n, 9_000), utilization=(50 + n, 1), energy=5_000, power=200_000) for n in range(2)]
+    log = Log(tmp_path, nvml=Nvml(cards))
+    time.sleep(0.3)
+    cards[0].energy = 25_000
+    log.run(0.3)
+    facts = log.facts
+    assert facts["peak_gpu_memory_bytes"] == 3_001
+    assert facts["mean_gpu_utilization_percent"] == 50.5
+    assert facts["mean_gpu_power_watts"] == 200
+    assert facts["energy_joules"] == log.sampler.energy_joules == 20
+    assert facts["peak_process_memory_bytes"] >= log.rows[-1]["process_memory_bytes"]
+    assert facts["container"] == vars(Cgroup().limits())
+    assert [gpu["uuid"] for gpu in facts["gpus"]] == ["GPU-0", "GPU-1"]
+    assert facts == log.sampler.stop(), "asked again"
+
+
+def test_without_a_gpu_there_is_one_line_and_the_rest_goes_on(tmp_path):
+    log = Log(tmp_path).run(0.4)
+    assert [line for line in log.said if "GPU" in line] == [
+        "GPU: nothing to measure (NVML Shared Library Not Found); the resource log holds CPU, memory and I/O"
+    ]
+    assert log.rows
+    assert not any("gpus" in row for row in log.rows)
+    assert not {name for name in log.facts if "energy" in name or "gpu_" in name}
+
+
+def test_a_lost_card_ends_its_rows_only(tmp_path):
+    cards = [Card(uuid="GPU-a", memory=(1, 9), later={0.3: {"lost": True}}), Card(uuid="GPU-b", memory=(2, 9))]
+    log = Log(tmp_path, nvml=Nvml(cards)).run(0.8)
+    assert [gpu["index"] for gpu in log.rows[0]["gpus"]] == [0, 1]
+    assert [gpu["index"] for gpu in log.rows[-1]["gpus"]] == [1]
+    assert len([line for line in log.said if "is lost" in line]) == 1
 
 
 def test_cpu_shares_are_those_of_the_interval(tmp_path):
-    sampler = Sampler(tmp_path / "a", deliver=lambda _: None, say=lambda _: None, interval=0.2, nvml=make(None, driver=False))
-    sampler.start()
+    log = Log(tmp_path, interval=0.2)
     end = time.monotonic() + 1.2
     while time.monotonic() < end:
         sum(range(1000))
-    sampler.stop()
-    assert max(row["process_cpu_cores"] for row in sampler.rows) > 0.3
+    log.run(0)
+    assert max(row["process_cpu_cores"] for row in log.rows) > 0.3
 
 
-def test_segments_are_bounded(tmp_path):
-    _, rows, delivered = sampled(tmp_path, 1.2, interval=0.01, nvml=make(None, driver=False))
-    assert len(delivered) >= 2
-    assert [len(path.read_text().splitlines()) for path in delivered[:-1]] == [SEGMENT_ROWS] * (len(delivered) - 1)
-    assert [path.name for path in delivered[:2]] == ["resources-0001.jsonl", "resources-0002.jsonl"]
-    times = [row["time"] for row in rows]
+def test_disk_writes_of_this_process_are_seen(tmp_path):
+    probe = Probe(Cgroup())
+    (tmp_path / "file").write_bytes(os.urandom(8_000_000))
+    if not psutil.Process().io_counters().write_bytes:
+        pytest.skip("this file system counts no writes (tmpfs)")
+    row = probe.sample()
+    assert row["disk_written_bytes_per_second"] * row["interval_seconds"] >= 8_000_000
+
+
+def test_segments_are_bounded_in_lines(tmp_path):
+    log = Log(tmp_path, interval=0.01).run(1.2)
+    lengths = [len(path.read_text().splitlines()) for path in log.delivered]
+    assert len(lengths) >= 2
+    assert set(lengths[:-1]) == {SEGMENT_ROWS}
+    assert [path.name for path in log.delivered[:2]] == ["resources-0001.jsonl", "resources-0002.jsonl"]
+    times = [row["time"] for row in log.rows]
     assert times == sorted(times)
 
 
-def test_errors_end_neither_the_sampler_nor_the_run(tmp_path):
-    calls = []
-
-    def gauges():
-        calls.append(1)
-        if len(calls) % 2:
-            raise RuntimeError("a gauge broke")
-        return {"step": len(calls)}
-
-    _, rows, _ = sampled(tmp_path, 0.6, gauges=gauges, nvml=make(None, driver=False))
-    assert len(rows) >= 2
-    assert all(row["step"] % 2 == 0 for row in rows)
+def test_segments_are_bounded_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(job.io.resources, "SEGMENT_SECONDS", 0.3)
+    log = Log(tmp_path, interval=0.1).run(1.2)
+    assert len(log.delivered) >= 3
+    assert max(len(path.read_text().splitlines()) for path in log.delivered) <= 4
 
 
-def test_a_full_disk_is_not_the_samplers_business(tmp_path):
-    (tmp_path / "a").write_text("a file where the folder should be")
-    facts, rows, delivered = sampled(tmp_path, 0.3, nvml=make(None, driver=False))
-    assert not delivered
-    assert not rows
-    assert facts["peak_process_memory_bytes"] > 0
+def test_memory_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(job.io.resources, "KEPT_ROWS", 16)
+    log = Log(tmp_path, interval=0.005).run(1.0)
+    assert len(log.rows) > 40
+    assert 8 <= len(log.sampler.rows) <= 16
+    kept = [log.rows.index(row) for row in log.sampler.rows]
+    assert len({b - a for a, b in pairwise(kept)}) == 1, "evenly spread"
+
+
+def test_a_broken_gauge_costs_its_own_fields_only(tmp_path):
+    def broken():
+        raise RuntimeError("a gauge broke")
+
+    log = Log(tmp_path, gauges=broken).run(0.4)
+    assert len(log.rows) >= 2
+    assert [line for line in log.said if "gauge" in line] == ["resource log without figures of the training: RuntimeError: a gauge broke"]
+
+
+def test_a_broken_source_costs_its_own_fields_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda real=psutil.virtual_memory: real())
+    probe = Probe(Cgroup())
+
+    def refused(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(psutil, "net_io_counters", refused)
+    row = probe.sample()
+    assert "network_sent_bytes_per_second" not in row
+    assert "process_memory_bytes" in row
+
+
+def test_a_segment_that_cannot_be_written_is_told_once(tmp_path):
+    (tmp_path / "attempt").write_text("a file where the folder should be")
+    log = Log(tmp_path, interval=0.005).run(0.6)
+    assert not log.delivered
+    assert len([line for line in log.said if "was not stored" in line]) == 1
+    assert log.facts["peak_process_memory_bytes"] > 0
+
+
+def test_a_delivery_that_fails_is_told_once_and_sampling_goes_on(tmp_path):
+    def refuse(_: Path) -> None:
+        raise RuntimeError("the spool is closed")
+
+    log = Log(tmp_path, interval=0.005, deliver=refuse).run(0.6)
+    assert len(log.sampler.rows) > 2 * SEGMENT_ROWS
+    assert [line for line in log.said if "stored" in line] == ["resource log: resources-0001.jsonl was not stored (the spool is closed)"]
+
+
+def test_the_container_s_limits_are_told_at_the_start(tmp_path):
+    folder = tmp_path / "sys/fs/cgroup"
+    folder.mkdir(parents=True)
+    for name, text in (("cgroup.procs", ""), ("cpu.max", "150000 100000"), ("memory.max", "3221225472"), ("memory.current", "1000")):
+        (folder / name).write_text(text)
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "mountinfo").write_text("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    log = Log(tmp_path, cgroup=Cgroup(tmp_path, tmp_path)).run(0.2)
+    assert log.said[0].startswith("machine: the container may use 1.5 CPUs and 3.22 GB of memory (cgroups: v2); the node has ")
+    assert log.rows[0]["container_memory_limit_bytes"] == 3221225472
+    assert log.rows[0]["container_cpu_limit_cores"] == 1.5
+
+
+def test_totals_weigh_by_time():
+    totals = Totals()
+    throttled = "container_throttled_seconds_per_second"
+    totals.add({"interval_seconds": 1.0, "process_cpu_cores": 1.0, throttled: 0.5, "container_out_of_memory_kills": 0})
+    totals.add({"interval_seconds": 3.0, "process_cpu_cores": 2.0, throttled: 0.1, "container_out_of_memory_kills": 1})
+    totals.add({"interval_seconds": 2.0})
+    assert totals.facts() == {
+        "mean_process_cpu_cores": 1.75,
+        "container_throttled_seconds": 0.8,
+        "container_out_of_memory_kills": 1,
+    }
+
+
+def test_scalars_for_tensorboard():
+    row = {"time": 5.0, "step": 7, "attempt": "a", "process_memory_bytes": 3, "gpus": [{"index": 1, "power_watts": 200.0, "mig": True}]}
+    assert list(scalars([row])) == [(5.0, 7, {"machine/process_memory_bytes": 3.0, "gpu1/power_watts": 200.0})]
 
 
 def test_it_costs_little(tmp_path):
-    """Work per sample, as CPU time: 5 ms each second are 0.5 % of a core.  Here 100 samples; the bound is wide for a busy machine."""
-    sampler = Sampler(tmp_path / "a", deliver=lambda _: None, say=lambda _: None, nvml=make(None, driver=False))
-    begun = time.process_time()
-    for _ in range(100):
-        sampler._probe.sample()
-    assert (time.process_time() - begun) / 100 < 0.02
+    """0.5 % of a core is 5 ms for each sample.  The whole thread, as it measures itself, at ten samples a second so that there are many."""
+    cards = [
+        Card(uuid=f"GPU-{n}", memory=(1, 9), utilization=(50, 1), power=1, energy=1, temperature=1, clocks=(1, 1), reasons=0)
+        for n in range(8)
+    ]
+    log = Log(tmp_path, interval=0.1, nvml=Nvml(cards)).run(3.0)
+    assert len(log.rows) > 15
+    assert log.facts["sampler_cpu_share"] / 10 < 0.005
 
 
-def test_the_figure_has_a_panel_for_what_there_is(tmp_path):
-    rows = [{"time": float(n), "process_cpu_cores": 1.0, "process_memory_bytes": 1e9, "epoch": n // 5} for n in range(20)]
-    without = draw_resources(rows, tmp_path / "a.png", title="a")
-    with_gpu = draw_resources([{**row, "gpus": [{"index": 0, "utilization_percent": 50}]} for row in rows], tmp_path / "b.png", title="b")
-    assert without
-    assert with_gpu
-    assert height(with_gpu) > height(without)
-    assert draw_resources([], tmp_path / "c.png", title="c") is None
-
-
-def height(path: Path) -> int:
-    return int.from_bytes(path.read_bytes()[20:24], "big")
+def test_nobody_waits_for_its_threads():
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name in ("sampler", "gpu"))

@@ -102,6 +102,7 @@ def test_seeds_needed_as_published():
     # J. Cohen, "Statistical power analysis for the behavioral sciences" (1988), table 2.4.1: d = 0.5 and 0.8 need 64 and 26 on each side at
     # power 0.8, and d = 0.2 needs 393 by his approximation, 394 exactly
     assert [seeds_needed(1.0, d) for d in (0.5, 0.8, 0.2)] == [64, 26, 394]
+    assert [seeds_needed(1.0, d) for d in (1.2, 1.4)] == [12, 10]
     assert seeds_needed(0.0, 0.01) == 2
     assert seeds_needed(0.001, 0.1) == 2
 
