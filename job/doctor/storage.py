@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from job.core.exits import JobError
@@ -70,7 +71,9 @@ class Trial:
         else:
             for check in ("multipart", "conditional put"):
                 yield Line(check=check, level="fail", reason="not tried, as put fails", remedy="Mend that first.")
-        yield self.tried("delete", self.delete)
+        deleted = self.tried("delete", self.delete)
+        left = f" Left behind: {self.folder}/." if deleted.level == "fail" and self.keys else ""
+        yield replace(deleted, remedy=deleted.remedy + left)
         if self.upload_rate is not None:
             yield self.throughput(self.upload_rate)
 
@@ -83,7 +86,7 @@ class Trial:
     def list(self) -> Line:
         begun = time.monotonic()
         self.store.list(f"{self.folder}/")
-        return Line(check="list", level="pass", reason=f"{time.monotonic() - begun:.2f} s")
+        return Line(check="list", level="pass", reason=f"answered in {time.monotonic() - begun:.2f} s")
 
     def clock(self) -> Line:
         before = time.time()

@@ -151,6 +151,7 @@ def test_a_key_that_may_not_delete(server: Server) -> None:
     with Proxy(server, decide=lambda r: Error(status=403, code="AccessDenied") if r.method == "DELETE" else None) as proxy:
         lines = page("s3://results/kept", 78, **proxy.environment)
     assert failures(lines) == {"delete"}
+    assert "Left behind: .doctor-" in lines["delete"]["remedy"]
 
 
 def test_an_unreachable_endpoint(server: Server) -> None:

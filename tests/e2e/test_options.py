@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from job.cli import COMMANDS
 from tests.e2e.commands import Process, alexnet, digest, environment, model, summary, train
 
 ENGINES = ("torch", "tensorflow")
