@@ -7,6 +7,7 @@ python -m tests.bench steps ENGINE         one engine's steps, as JSON (the fram
 
 import json
 import os
+import resource
 import secrets
 import subprocess
 import sys
@@ -69,17 +70,24 @@ def many_runs() -> list[Row]:
         with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
             list(pool.map(make_runs, [url] * WORKERS, [range(start, RUNS, WORKERS) for start in range(WORKERS)]))
         command = [sys.executable, "-m", "job", "runs", url, "--sort", "test_accuracy", "--json"]
-        seconds, states = [], []
+        tries, states = [], []
         for _ in range(3):
-            begun = time.perf_counter()
+            begun, worked = time.perf_counter(), cpu_of_children()
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            seconds.append(time.perf_counter() - begun)
+            tries.append((time.perf_counter() - begun, cpu_of_children() - worked))
             states = [row["state"] for row in found]
         assert len(states) == RUNS
+        seconds, worked = min(tries)
         return [
-            (f"alexnet runs, {RUNS} runs, {states.count('finished')} finished", f"{min(seconds):.2f} s", "5 s allowed"),
+            (f"alexnet runs, {RUNS} runs, {states.count('finished')} finished", f"{seconds:.2f} s", f"5 s allowed; {worked:.2f} s of CPU"),
             ("of these, to read 200 objects one by one × 10", f"{10 * timed(lambda: read_some(open_store(url))):.2f} s", ""),
         ]
+
+
+def cpu_of_children() -> float:
+    """Seconds that commands which have ended kept CPUs busy; what others did on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def make_runs(url: str, numbers: Iterable[int]) -> None:

@@ -30,12 +30,16 @@ def read(path: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((ROOT / path).read_text()))
 
 
+def as_list(documents: list[dict[str, Any]]) -> str:
+    return json.dumps(documents[0] if len(documents) == 1 else {"apiVersion": "v1", "kind": "List", "items": documents})
+
+
 class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
 
     def run(self, *words: str, documents: list[dict[str, Any]] | None = None, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-        text = None if documents is None else yaml.safe_dump_all(documents)
+        text = None if documents is None else as_list(documents)
         return subprocess.run([KUBECTL, "-n", self.name, *words], input=text, capture_output=True, text=True, check=False, timeout=seconds)
 
     def __call__(self, *words: str, documents: list[dict[str, Any]] | None = None) -> str:

@@ -16,7 +16,7 @@ from job.doctor import Line, node, within
 from job.doctor.kernel import TOLERANCE
 from job.doctor.kernel import lines as kernel_lines
 from job.io.cgroup import Limits
-from tests.e2e.commands import alexnet
+from tests.e2e.commands import alexnet, arguments, environment
 from tests.e2e.stored import objects
 from tests.proxy import Delay, Error, Proxy
 from tests.servers import Server, rclone, weed
@@ -193,6 +193,18 @@ def test_a_store_too_slow_for_the_grace_period(server: Server) -> None:
         lines = page("s3://results/slow", 0, "--grace", "0.5", **proxy.environment)
     assert lines["throughput"]["level"] == "warn"
     assert "terminationGracePeriodSeconds" in lines["throughput"]["remedy"]
+
+
+def test_sigterm_leaves_nothing_behind(server: Server) -> None:
+    with Proxy(server, decide=lambda r: Delay(seconds=0.5) if r.method == "PUT" else None) as proxy:
+        command = arguments("doctor", "--output", "s3://results/stopped", *SMALL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment(**proxy.environment))
+        while not any(request.method == "PUT" for request in list(proxy.requests)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(30) == 143
+        assert not [key for key in objects(server) if key.startswith("stopped/")]
 
 
 @pytest.fixture

@@ -49,13 +49,13 @@ class Oracle:
         return self.found
 
 
-def evaluated(tmp_path: Path, changed: int, precision: str = "fp32", fingerprint: str = "f") -> inference.Evaluation:
-    """Of a model that was right in 1,500 of 2,000 images, and now gets `changed` of these wrong."""
+def evaluated(tmp_path: Path, changed: int, precision: str = "fp32", fingerprint: str = "f", first: int = 0) -> inference.Evaluation:
+    """Of a model that was right in the first 1,500 of 2,000 images, and now says something else of `changed` ones from `first` on."""
     labels = np.zeros(IMAGES, np.uint8)
     stored = np.zeros((IMAGES, 10), np.float32)
     stored[1500:, 3], stored[:1500, 0] = 1, 1
     now = stored.copy()
-    now[:changed, 5] = 2
+    now[first : first + changed, 5] = 2
     with (tmp_path / "predictions.npz").open("wb") as file:
         np.savez(file, logits=stored)
     data = (tmp_path / "predictions.npz").read_bytes()
@@ -85,6 +85,11 @@ def test_agreement(changed: int, precision: str, agrees: bool, tmp_path: Path) -
     found = evaluated(tmp_path, changed, precision)
     assert (found.hits, found.changed, found.recorded, found.agrees) == (1500 - changed, changed, 0.75, agrees)
     assert verdict(found, same_data=True).startswith("Agrees" if agrees else "DOES NOT AGREE")
+
+
+def test_as_many_hits_with_other_answers_are_no_agreement(tmp_path: Path) -> None:
+    found = evaluated(tmp_path, 400, first=1500)  # images that were wrong, and are wrong in another way now
+    assert (found.hits, found.changed, found.agrees) == (1500, 400, False)
 
 
 def test_other_data_are_not_compared(tmp_path: Path) -> None:

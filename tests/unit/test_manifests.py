@@ -325,3 +325,14 @@ def test_mutations_leave_the_original_alone():
     before = copy.deepcopy(job)
     without(job, "spec.podReplacementPolicy")
     assert job == before
+
+
+def test_the_documented_way_to_continue_a_run():
+    """The line of docs/cluster.md that gives a new Job another one's run."""
+    line = next(line for line in (ROOT / "docs/cluster.md").read_text().splitlines() if line.strip().startswith("sed "))
+    command = line.partition(" | kubectl")[0].strip()
+    changed = subprocess.run(["/bin/sh", "-c", f"RUN=0ffd5f01; {command}"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    before, after = training("k8s/torch-job.yaml", "alexnet-torch"), list(yaml.safe_load_all(changed))[-1]
+    place = "spec.template.spec.containers.0.env"
+    assert find(after, place) == [{"name": "ALEXNET_RUN_ID", "value": "0ffd5f01"}]
+    assert without(after, place) == without(before, place)

@@ -4,9 +4,13 @@ import io
 import json
 import pickle
 import sys
+import threading
 import types
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +269,46 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = torch_file(tmp_path_factory.mktemp("torch") / "m.pth", {"a": Tensor(np.zeros(2, "<f4")), "b": Tensor(np.zeros((2, 2), "<f4"))})
     with zipfile.ZipFile(path) as archive:
         return archive.read("archive/data.pkl")
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the URL under which it is served."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_from_the_web(tmp_path: Path, arrays: dict[str, np.ndarray], web: tuple[Path, str]) -> None:
+    folder, url = web
+    path = torch_file(folder / "m.pth", {name: Tensor(array) for name, array in arrays.items()})
+    right = path.rename(folder / f"alexnet-owt-{sha256(path)[:8]}.pth")
+    cache = tmp_path / "cache"
+    same(fetch_weights(f"{url}/{right.name}", cache), arrays)
+    right.unlink()
+    same(fetch_weights(f"{url}/{right.name}", cache), arrays)  # from the cache, which its name vouches for
+    (folder / "alexnet-owt-00000000.pth").write_bytes(b"PK")
+    for _ in range(2):
+        refused(f"{url}/alexnet-owt-00000000.pth", Exit.DATA, "00000000", cache=cache)
+    assert not list(cache.rglob("*00000000*.pth")), "what is wrong stayed in the cache"
+    refused(f"{url}/nowhere.pth", Exit.CONFIGURATION, "--init-from", "no such file", cache=cache)
+
+
+def test_a_file_without_a_digest_is_fetched_anew(tmp_path: Path, arrays: dict[str, np.ndarray], web: tuple[Path, str]) -> None:
+    folder, url = web
+    for factor in (1, 2):
+        changed = {name: array * np.float32(factor) for name, array in arrays.items()}
+        write_tensors(folder / "m.safetensors", SHAPES, "float32", changed.items())
+        same(fetch_weights(f"{url}/m.safetensors?token=5ecret", tmp_path / "cache"), changed)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if "5ecret" in path.name]
 
 
 @settings(max_examples=400, deadline=None)

@@ -1,0 +1,228 @@
+"""The protocol of two attempts stepped through by hand, and checkpoints that are damaged in every place."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from job.core.exits import Exit, JobError
+from job.io.folder import FolderStore
+from job.io.run import CHECKPOINT_FILES, Run
+from job.io.spool import Spool
+
+FILES = (*CHECKPOINT_FILES, "MANIFEST.json")
+
+
+def attempt(folder: Path, run: str = "r") -> Run:
+    made = Run(FolderStore(folder), run)
+    made.store.put_if_absent(made.key("run.json"), b"{}")
+    made.claim({})
+    return made
+
+
+def checkpoint(run: Run, spool: Spool, step: int, content: str, best: str | None = None) -> str:
+    """Hand one over, as the training loop does."""
+    name = f"step-{step:08d}-{run.attempt}"
+    folder = spool.path("checkpoints", name, "state.json").parent
+    for file in CHECKPOINT_FILES:
+        (folder / file).write_text(json.dumps({"step": step, "file": file, "by": content}))
+    spool.add_checkpoint(folder, step, best)
+    return name
+
+
+def spool_of(run: Run, tmp_path: Path) -> Spool:
+    return Spool(run, tmp_path / "spool", limit=1 << 30, say=lambda _: None)
+
+
+def flushed(spool: Spool) -> None:
+    import time
+
+    assert spool.flush(lambda: time.monotonic() + 20)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A run with two checkpoints, of steps 10 and 20: key → content."""
+    folder = tmp_path_factory.mktemp("stored")
+    run = attempt(folder / "store")
+    spool = spool_of(run, folder)
+    for step in (10, 20):
+        checkpoint(run, spool, step, "a")
+        flushed(spool)
+    spool.close()
+    store = FolderStore(folder / "store")
+    return {entry.key: store.get(entry.key) for entry in store.list()}
+
+
+def restored(stored: dict[str, bytes], folder: Path) -> FolderStore:
+    store = FolderStore(folder / "store")
+    for key, content in stored.items():
+        store.put(key, content)
+    return store
+
+
+def newest(store: FolderStore, folder: Path) -> tuple[int, list[str]]:
+    said: list[str] = []
+    found = Run(store, "r").newest_checkpoint(folder / "resume", said.append)
+    return (found.state["step"] if found else -1), said
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    file=st.sampled_from(FILES),
+    how=st.sampled_from(["flip", "cut", "delete"]),
+    place=st.floats(0, 1, exclude_max=True),
+    bit=st.integers(0, 7),
+)
+def test_any_damage_to_the_newest_leads_to_the_one_before(
+    stored: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, file: str, how: str, place: float, bit: int
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    store = restored(stored, folder)
+    key = next(k for k in stored if k.startswith("r/checkpoints/step-00000020") and k.endswith(f"/{file}"))
+    content = bytearray(stored[key])
+    at = int(place * len(content))
+    if how == "delete":
+        store.delete(key)
+    else:
+        store.put(key, bytes(content[:at]) if how == "cut" else bytes([*content[:at], content[at] ^ (1 << bit), *content[at + 1 :]]))
+    step, said = newest(store, folder)
+    if step == 20:  # the flip left the manifest's meaning as it was: a blank, say, or a size that nobody needs
+        assert (file, how) == ("MANIFEST.json", "flip")
+        assert json.loads(store.get(key))["files"].keys() == json.loads(content)["files"].keys()
+        return
+    assert step == 10
+    assert len(said) == 1
+    assert "step-00000020" in said[0]
+    assert "is left out" in said[0]
+
+
+def test_undamaged_the_newest_is_taken(stored: dict[str, bytes], tmp_path: Path) -> None:
+    assert newest(restored(stored, tmp_path), tmp_path) == (20, [])
+
+
+def test_a_manifest_cannot_lead_out_of_the_folder(stored: dict[str, bytes], tmp_path: Path) -> None:
+    store = restored(stored, tmp_path)
+    key = next(k for k in stored if k.startswith("r/checkpoints/step-00000020") and k.endswith("MANIFEST.json"))
+    manifest = json.loads(stored[key])
+    manifest["files"]["../../../evil"] = manifest["files"].pop("state.json")
+    store.put(key, json.dumps(manifest).encode())
+    step, said = newest(store, tmp_path)
+    assert step == 10
+    assert "../../../evil" in said[0]
+
+
+def refusal(action) -> Exit:
+    with pytest.raises(JobError) as caught:
+        action()
+    return caught.value.code
+
+
+def test_the_older_attempt_leaves_at_its_next_look(tmp_path: Path) -> None:
+    first = attempt(tmp_path / "store")
+    second = attempt(tmp_path / "store")
+    assert first.attempt[:4] == "0001"
+    assert second.attempt[:4] == "0002"
+    second.look()
+    assert refusal(first.look) is Exit.SUPERSEDED
+
+
+def test_two_claims_with_one_number_leave_one_attempt(tmp_path: Path) -> None:
+    """Both list before either claims; the greater nonce stays, whoever looks first."""
+    first, second = (Run(FolderStore(tmp_path / "store"), "r") for _ in range(2))
+    first.attempt, second.attempt = "0001-aaaaaa", "0001-bbbbbb"
+    for run in (first, second):
+        run.store.put(run.key("attempts", run.attempt, "claim.json"), b"{}")
+    second.look()
+    assert refusal(first.look) is Exit.SUPERSEDED
+
+
+def test_what_the_older_one_had_begun_is_neither_mixed_nor_taken(tmp_path: Path) -> None:
+    """It has put half of a checkpoint when the newer one takes over, and the rest afterwards: a greater step, by an older attempt."""
+    first = attempt(tmp_path / "store")
+    name = f"step-00000030-{first.attempt}"
+    first.store.put(first.key("checkpoints", name, "model.safetensors"), b"half")
+    second = attempt(tmp_path / "store")
+    spool = spool_of(second, tmp_path)
+    checkpoint(second, spool, 20, "second")
+    flushed(spool)
+    found = second.newest_checkpoint(tmp_path / "resume", lambda _: None)
+    assert found is not None
+    assert found.name == f"step-00000020-{second.attempt}"
+    assert b"second" in second.store.get(second.key("checkpoints", found.name, "model.safetensors"))
+    spool.close()
+
+
+def test_the_older_one_publishes_nothing_after_the_take_over(tmp_path: Path) -> None:
+    first = attempt(tmp_path / "store")
+    spool = spool_of(first, tmp_path)
+    second = attempt(tmp_path / "store")
+    checkpoint(first, spool, 40, "first")
+    import time
+
+    end = time.monotonic() + 10
+    while spool.failure is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert refusal(spool.check) is Exit.SUPERSEDED
+    assert second.checkpoint_names() == []
+    spool.close()
+
+
+def test_the_older_one_prunes_nothing(tmp_path: Path) -> None:
+    first = attempt(tmp_path / "store")
+    spool = spool_of(first, tmp_path)
+    for step in (10, 20):
+        checkpoint(first, spool, step, "first")
+        flushed(spool)
+    second = attempt(tmp_path / "store")
+    assert refusal(lambda: first.prune(None)) is Exit.SUPERSEDED
+    assert len(second.checkpoint_names()) == 2
+    spool.close()
+
+
+def test_one_summary_whoever_is_quicker(tmp_path: Path) -> None:
+    """Both looked before either put: the second finds the first's, and ends with 0."""
+    first, second = attempt(tmp_path / "store"), Run(FolderStore(tmp_path / "store"), "r")
+    second.attempt = first.attempt
+    first.look()
+    second.look()
+    first.commit({"attempt": "first"})
+    assert refusal(lambda: second.commit({"attempt": "second"})) is Exit.DONE
+    assert second.summary() == {"attempt": "first"}
+
+
+def test_a_finished_run_ends_everybody(tmp_path: Path) -> None:
+    first = attempt(tmp_path / "store")
+    first.commit({"attempt": first.attempt})
+    late = Run(FolderStore(tmp_path / "store"), "r")
+    assert refusal(lambda: late.claim({})) is Exit.DONE
+
+
+def test_two_stay_and_the_best(tmp_path: Path) -> None:
+    run = attempt(tmp_path / "store")
+    spool = spool_of(run, tmp_path)
+    best = None
+    for step in (10, 20, 30, 40):
+        name = checkpoint(run, spool, step, "a", best)
+        best = best or name
+        flushed(spool)
+    assert [int(name.split("-")[1]) for name in run.checkpoint_names()] == [40, 30, 10]
+    spool.close()
+
+
+def test_a_checkpoint_that_vanishes_is_looked_for_again(tmp_path: Path, stored: dict[str, bytes]) -> None:
+    """While it reads, a living attempt publishes a newer one and clears the old ones away."""
+    store = restored(stored, tmp_path)
+    reader = Run(store, "r")
+    names = reader.checkpoint_names()
+    listed = iter([names, [f"step-00000030-{names[0][14:]}"], []])
+    for key, content in stored.items():
+        if "step-00000020" in key:
+            store.put(key.replace("step-00000020", "step-00000030"), content)
+            store.delete(key)
+    reader.checkpoint_names = lambda: next(listed)  # type: ignore[method-assign]
+    found = reader.newest_checkpoint(tmp_path / "resume", lambda _: None)
+    assert found is not None
+    assert found.name.startswith("step-00000030")
