@@ -44,7 +44,7 @@ s3: $(STAMP) ## an S3 server on loopback for experiments; prints the variables t
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REGISTRY ?=
 BASE_IMAGE ?=
-DOCKER ?= docker
+DOCKER ?= $(firstword $(wildcard /usr/bin/docker) docker)
 IMAGES := torch tf
 SECRETS = $(foreach s,ca apt.conf pip.conf,$(if $($(s)),--secret id=$(s)$(comma)src=$($(s))))
 comma := ,

@@ -1,7 +1,9 @@
 """The command `alexnet`: click options → calls, exceptions → messages and exit codes.  No framework is imported to start it."""
 
 import importlib
+import os
 import sys
+import threading
 import traceback
 
 import click
@@ -32,20 +34,29 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command and end the process with one of the designed exit codes."""
+    code = _run()
+    if threading.active_count() > 1:  # an upload that hangs would be waited for, past the grace period
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else Exit.DONE)
+        return code if isinstance(code, int) else Exit.DONE
     except JobError as error:
         click.echo(f"alexnet: {error}", err=True)
-        sys.exit(int(error.code))
+        return error.code
     except click.ClickException as error:
         error.show()
-        sys.exit(int(Exit.USAGE))
+        return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(int(Exit.INTERRUPTED))
+        return Exit.INTERRUPTED
     except BrokenPipeError:
-        sys.exit(int(Exit.DONE))
+        return Exit.DONE
     except Exception:
         traceback.print_exc()
         click.echo("alexnet: internal error; please report the lines above.", err=True)
-        sys.exit(int(Exit.INTERNAL))
+        return Exit.INTERNAL

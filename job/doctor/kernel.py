@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,9 @@ def _line(report: dict[str, Any], gpu_expected: bool) -> Line:
     engine = report["engine"]
     check = f"{engine} kernels"
     if "error" in report:
-        return failed(check, Exception(report["error"]))
+        line = failed(check, Exception(report["error"]))
+        # on a GPU the driver may hang; a CPU that is merely slow is no fault
+        return replace(line, level="warn") if report.get("late") and not gpu_expected else line
     environment, differences = report["environment"], report["differences"]
     versions = ", ".join(f"{name} {environment[name]}" for name in (engine, "keras", "cuda", "cudnn") if environment.get(name))
     figures = ", ".join(f"{name} {found:.1e}" for name, (found, _) in differences.items())
@@ -86,7 +89,7 @@ def _report(engine: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         process.kill()
         reason = f"{engine}: not finished after {SECONDS:.0f} s. Look at the load of the node, its disk and its GPU."
-        return {"engine": engine, "error": reason}
+        return {"engine": engine, "error": reason, "late": True}
     if process.returncode == 0:
         report: dict[str, Any] = json.loads(output.splitlines()[-1])
         return report

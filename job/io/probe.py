@@ -37,6 +37,11 @@ class Probe:
         self._counters = counters
         return row
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last sample."""
+        return time.monotonic() - self._at
+
     def describe(self) -> str:
         """What the run may use, for the log."""
         host = f"{self.cores} CPUs and {self.memory_bytes / 1e9:.1f} GB of memory"

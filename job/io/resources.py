@@ -69,10 +69,12 @@ class Sampler:
 
     def stop(self) -> dict[str, Any]:
         """Deliver the last segment; returns facts for the summary: peaks, averages, totals, energy, devices, the container's limits."""
-        if not self._closing.is_set():
+        if self._thread.ident is not None and not self._closing.is_set():
             self._closing.set()
             self._gpu.stop()
             self._thread.join(5)
+            if not self._thread.is_alive() and (self._probe.age > self._interval / 2 or not self._count):
+                self._try_to_sample()  # a run of less than a second has a row, too
             self._flush()
         energy = self.energy_joules
         known = {"energy_joules": round(energy, 1)} if energy is not None else {}
@@ -85,11 +87,15 @@ class Sampler:
             due = max(due + self._interval, time.monotonic())
             if self._closing.wait(due - time.monotonic()):
                 return
-            try:
-                self._sample()
-            except Exception as error:  # a figure that cannot be read must not end the run, nor fill its log
-                self._tell(f"resource log: {type(error).__name__}: {error}; it goes on")
+            self._try_to_sample()
             self._seconds = time.thread_time()
+
+    def _try_to_sample(self) -> None:
+        """A figure that cannot be read must not end the run, nor fill its log."""
+        try:
+            self._sample()
+        except Exception as error:
+            self._tell(f"resource log: {type(error).__name__}: {error}; it goes on")
 
     def _sample(self) -> None:
         row = self._probe.sample()

@@ -302,6 +302,14 @@ def test_a_gpu_as_nvml_shows_it() -> None:
     assert [node.gpu(device, [], "no driver").level for device in ("auto", "cuda", "cpu")] == ["warn", "fail", "warn"]
 
 
+def test_a_framework_that_takes_too_long() -> None:
+    late = {"engine": "torch", "error": "torch: not finished after 45 s. Look at the node.", "late": True}
+    assert [line.level for expected in (True, False) for line in kernel_lines([late], gpu_expected=expected)] == ["fail", "warn"]
+    parts = node.needs(Recipe(), [late])
+    assert parts["framework"] > 5e8
+    assert "activations" in parts
+
+
 def test_the_time_of_a_page_is_kept() -> None:
     late = Line(check="x", level="fail", reason="late")
     closed: list[bool] = []

@@ -157,6 +157,21 @@ def test_sigterm_while_an_upload_is_under_way(times: int, server: Server, alone,
         assert facts(objects(server), run) == alone["torch"]
 
 
+def test_an_upload_that_hangs_is_not_waited_for(server: Server, tmp_path: Path) -> None:
+    """The store takes a connection and never answers: the process ends within its grace period all the same."""
+
+    def hang(request):
+        return Delay(seconds=300) if request.method in ("PUT", "POST") and "/checkpoints/" in request.path else None
+
+    with Proxy(server, decide=hang) as proxy:
+        process = begin("torch", proxy, "hanging", tmp_path / "t", "--grace", "6")
+        process.wait_for("epoch 1/")
+        begun = time.monotonic()
+        process.signal(signal.SIGTERM)
+        assert process.wait(60) == 74, process.said
+        assert time.monotonic() - begun < 12
+
+
 def test_sigterm_before_any_progress(server: Server, tmp_path: Path) -> None:
     process = begin("torch", server, "early", tmp_path / "t")
     time.sleep(1.5)
