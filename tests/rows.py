@@ -133,8 +133,11 @@ def at_once(c: Cluster, job: str, code: int) -> str:
 def refusals(c: Cluster) -> str:
     """wrong flag; no GPU"""
     at_once(c, c.start(c.small("torch", "wrong-flag", epochs=1, words=("--no-such-flag",))), 2)
+    at_once(c, c.start(as_run(c.small("torch", "no-id", epochs=1), "")), 2)
     if GPU:
-        return "wrong flag: 2, PodFailurePolicy, one pod (no node without a GPU to show 78 on: run with GPU=0 on such a cluster)"
+        return (
+            "wrong flag, empty run id: 2, PodFailurePolicy, one pod (no node without a GPU to show 78 on: run with GPU=0 on such a cluster)"
+        )
     why = []
     for engine in ("torch", "tf"):
         documents = ours(read(f"k8s/{engine}-job.yaml"))
@@ -145,7 +148,9 @@ def refusals(c: Cluster) -> str:
         expect("cuda" in message or "GPU" in message, f"the message does not say why: {message[-300:]}")
         why.append(next(line for line in message.splitlines() if "cuda" in line or "GPU" in line))
         c.k("delete", "job", documents[-1]["metadata"]["name"])
-    return f"wrong flag: 2; the GPU Jobs (with --data=digits): 78; PodFailurePolicy, one pod each; the message: {why[0][:140]}…"
+    return (
+        f"wrong flag, empty run id: 2; the GPU Jobs (with --data=digits): 78; PodFailurePolicy, one pod each; the message: {why[0][:140]}…"
+    )
 
 
 def late_secret_and_suspension(c: Cluster) -> str:

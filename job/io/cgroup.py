@@ -5,6 +5,7 @@ in /proc.  Which controllers are mounted decides, not which version the host is 
 lie outside what is mounted; then the mount itself is its group.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,5 +187,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def limits() -> Limits:
-    return Cgroup().limits()
+def usable_cpus(group: Cgroup | None = None) -> int:
+    """Threads that find a CPU: whole CPUs of the quota, at most those that the process may run on, at least 1."""
+    quota, visible = (group or Cgroup()).limits().cpus, len(os.sched_getaffinity(0))
+    return visible if quota is None else max(1, min(visible, int(quota)))

@@ -39,6 +39,8 @@ class Panel(NamedTuple):
     series: Sequence[Series]
     top: float | None = None
     """of the axis"""
+    hide_zero: bool = False
+    """no panel where nothing ever happened"""
 
 
 @house_style()
@@ -67,11 +69,12 @@ def draw_resources(rows: Rows, path: Path, *, title: str) -> Path | None:
 def _draw(axes: Axes, panel: Panel, rows: Rows, x: Any) -> None:
     stride = -(-len(rows) // POINTS)
     colours = iter(COLOURS)
-    for series in panel.series:
+    for number, series in enumerate(panel.series):
         values = np.array([np.nan if (value := series.read(row)) is None else value for row in rows[::stride]])
-        (line,) = axes.plot(x[::stride], values, label=series.label, linewidth=1.3)
+        # the first on top, the others wider: equal curves stay visible
+        (line,) = axes.plot(x[::stride], values, label=series.label, linewidth=1.1 + 0.4 * number, zorder=3 - 0.1 * number)
         if series.is_limit:
-            line.set(color=LIMIT, linestyle="--", linewidth=1.0)
+            line.set(color=LIMIT, linestyle="--", linewidth=1.0, zorder=3.1)
         else:
             line.set_color(next(colours))
     axes.set_ylim(0, panel.top or 1.05 * axes.get_ylim()[1])
@@ -123,7 +126,8 @@ def _working_time(rows: Rows) -> tuple[Any, list[int]]:
 
 def _known(panel: Panel, rows: Rows) -> Panel:
     """The panel with the series of which there are values; none if only limits are left."""
-    series = [s for s in panel.series if any(s.read(row) is not None for row in rows)]
+    nothing = (None, 0) if panel.hide_zero else (None,)
+    series = [s for s in panel.series if any(s.read(row) not in nothing for row in rows)]
     return panel._replace(series=series if any(not s.is_limit for s in series) else [])
 
 
@@ -167,7 +171,11 @@ PANELS = (
             Series("quota", _field("container_cpu_limit_cores"), is_limit=True),
         ),
     ),
-    Panel("CPU time refused by the quota, in s per s", (Series("container", _field("container_throttled_seconds_per_second")),)),
+    Panel(
+        "CPU time refused by the quota, in s per s",
+        (Series("container", _field("container_throttled_seconds_per_second")),),
+        hide_zero=True,
+    ),
     Panel(
         "memory in GB",
         (

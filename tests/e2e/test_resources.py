@@ -125,13 +125,14 @@ def test_two_gpus_one_lost_in_mid_run_one_at_its_power_limit(tmp_path):
     assert "The GPU's power is limited" in done.stderr
 
 
-@pytest.fixture
-def group() -> Iterator[list[str]]:
-    """The command that runs another one in groups of its own: 0.4 CPUs and 3 GiB."""
+@pytest.fixture(params=[3 * GIB], ids=["3 GiB"])
+def group(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """The command that runs another one in groups of its own: 0.4 CPUs, and the parameter's memory."""
     made: list[Path] = []
+    memory = str(request.param)
     try:
         made += [_made("cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "40000"}, {"cpu.max": "40000 100000"})]
-        made += [_made("memory", {"memory.limit_in_bytes": str(3 * GIB)}, {"memory.max": str(3 * GIB)})]
+        made += [_made("memory", {"memory.limit_in_bytes": memory}, {"memory.max": memory})]
     except OSError as error:
         for folder in made:
             folder.rmdir()
@@ -176,6 +177,17 @@ def test_in_a_group_the_log_shows_its_limits_and_throttling_is_noticed(group, tm
     assert "The CPU quota holds the process back" in titles(summary)
     assert summary["resources"]["container"]["cpus"] == 0.4
     assert summary["resources"]["container_throttled_seconds"] > 1
+
+
+@pytest.mark.parametrize("group", [GIB], ids=["1 GiB"], indirect=True)
+def test_the_doctor_in_a_group_with_too_little_memory(group):
+    command = [*group, *commands.arguments("doctor", "--engine", "torch", "--json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=commands.environment())
+    assert done.returncode == 78, done.stdout + done.stderr
+    lines = {line["check"]: line for line in json.loads(done.stdout)["lines"]}
+    assert lines["memory"]["level"] == "fail"
+    assert "of the container's limit of 1.07 GB" in lines["memory"]["reason"]
+    assert (lines["cpus"]["level"], "a quota of 0.4" in lines["cpus"]["reason"]) == ("warn", True)
 
 
 IMAGES = ("alexnet-torch", "alexnet-tf")

@@ -108,7 +108,7 @@ def test_the_remedy_for_an_idle_gpu_depends_on_the_host():
 
 
 def test_a_gpu_may_idle_while_no_steps_are_taken():
-    idle = [{**row, "step": 0} for row in rows(gpu={"utilization_percent": 0})]
+    idle = [{**row, "step": 0} for row in rows(60, gpu={"utilization_percent": 0})]
     assert findings(time=TIME, rows=[*idle, *rows()]) == []
 
 
@@ -151,7 +151,7 @@ def put(run, name, *samples):
 
 
 def test_a_predecessor_that_was_killed_near_its_limit(run):
-    put(run, "resources-0009.jsonl", {**HEALTHY, "container_memory_bytes": 7.9e9})
+    put(run, "resources-9999.jsonl", {**HEALTHY, "container_memory_bytes": 7.9e9})
     put(run, "resources-10000.jsonl", HEALTHY, {**HEALTHY, "container_memory_bytes": 7.8e9})
     assert predecessor(run) == (
         "attempt 0002-bbbbbb ended without a word: probably out of memory: in its last sample 7.80 of the container's 8.00 GB were in use"

@@ -62,6 +62,12 @@ def test_a_limit_alone_makes_no_panel(drawn):
     )
 
 
+def test_a_quota_that_was_never_met_has_no_panel(drawn):
+    quota = "CPU time refused by the quota, in s per s"
+    assert quota not in titles(drawn(rows(container_throttled_seconds_per_second=0.0)))
+    assert quota in titles(drawn([*rows(), *rows(5, start=1040.0, container_throttled_seconds_per_second=0.1)]))
+
+
 def test_units(drawn):
     figure = drawn(rows(container_memory_limit_bytes=3e9))
     process, limit = figure.axes[1].lines[:2]

@@ -1,0 +1,70 @@
+"""What a run made of its machine: where the time went, how fast, how much memory and energy; as figures and as lines for the log."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from job.core.ledger import goodput
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def efficiency(
+    *, totals: Mapping[str, float], wall_seconds: float, lines: Sequence[Mapping[str, Any]], macs: int, resources: Mapping[str, Any]
+) -> dict[str, Any]:
+    """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `lines` of metrics.jsonl; `macs` of the
+    forward pass of one image; `resources`: what `Sampler.stop` told.
+
+    Energy is that of the epochs whose whole work was measured, so that it fits the images it is divided by."""
+    speeds = [line["images_per_second"] for line in lines if line["kind"] == "interval"]
+    median = float(np.median(speeds)) if speeds else None
+    found: dict[str, Any] = {
+        "time": {name: round(seconds, 2) for name, seconds in totals.items()},
+        "wall_seconds": round(wall_seconds, 2),
+        "goodput": None if (share := goodput(totals, wall_seconds)) is None else round(share, 4),
+        "images_per_second_p5": float(np.percentile(speeds, 5)) if speeds else None,
+        # forward, and twice as much backward (Kaplan et al. 2020, section 2.1); a multiply-accumulate is two operations
+        "flop_per_second": None if median is None else median * 6 * macs,
+        "resources": dict(resources),
+    }
+    measured = [line for line in lines if line["kind"] == "epoch" and line.get("energy_joules")]
+    if measured:
+        joules, images = (sum(line[name] for line in measured) for name in ("energy_joules", "train_images"))
+        found |= {"energy_joules_per_epoch": round(joules / len(measured), 1), "images_per_joule": images / joules}
+    return found
+
+
+def wall_seconds(rows: Rows, attempt: str, own: float) -> float:
+    """Of all attempts: `own` seconds of this one, and of each earlier one the age of its process in the last sample that it stored."""
+    ages: dict[str, float] = {
+        row["attempt"]: row["process_seconds"] for row in rows if row["attempt"] != attempt and "process_seconds" in row
+    }
+    return own + sum(ages.values())
+
+
+def closing_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The last lines of the log but one."""
+    time, resources = summary["time"], summary["resources"]
+    total = sum(time.values()) or 1.0
+    parts = ", ".join(f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in time.items() if seconds >= 0.05)
+    share = "" if summary["goodput"] is None else f"; goodput {summary['goodput']:.0%} of {summary['wall_seconds']:.0f} s in all attempts"
+    found = [f"time: {parts}{share}"]
+    if summary["flop_per_second"] is not None:
+        low, flop = summary["images_per_second_p5"], summary["flop_per_second"]
+        found.append(f"speed: {summary['images_per_second']:.0f} images/s in the median, {low:.0f} at the 5th percentile, {_flop(flop)}")
+    memory = {"host": summary.get("peak_host_memory_bytes"), "GPU": resources.get("peak_gpu_memory_bytes")}
+    peaks = ", ".join(f"{size / 1e9:.2f} GB of the {whose}'s" for whose, size in memory.items() if size)
+    found += [f"memory: at most {peaks}"] if peaks else []
+    if summary.get("images_per_joule"):
+        kilojoules = summary["energy_joules_per_epoch"] / 1e3
+        found.append(f"energy: {kilojoules:.1f} kJ for an epoch, {summary['images_per_joule']:.2f} images per joule")
+    return found + [f"{f['title']} ({f['when']}): {f['seen']} {f['change']}" for f in summary.get("findings", ())]
+
+
+def _flop(rate: float) -> str:
+    """With the prefix that leaves one to three digits before the point."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9)):
+        if rate >= size:
+            return f"{rate / size:.1f} {prefix}FLOP/s"
+    return f"{rate / 1e6:.1f} MFLOP/s"
