@@ -22,7 +22,8 @@ def prepare(c: Cluster) -> None:
     if load := os.environ.get("LOAD"):
         for name in needed():
             print(f"{load} {name}", flush=True)
-            subprocess.run([*shlex.split(load), name], check=True, cwd=ROOT)
+            if code := subprocess.run([*shlex.split(load), name], check=False, cwd=ROOT).returncode:
+                sys.exit(f"LOAD: `{load} {name}` ended with {code}. Expected a command that brings this image to the cluster's nodes.")
     namespace = {
         "apiVersion": "v1",
         "kind": "Namespace",

@@ -73,8 +73,8 @@ class Gpus:
         return [device.facts() for device in self._devices]
 
     def energy_joules(self) -> float | None:
-        """Of all devices since the start; None unless each has a counter of its own."""
-        joules = [device.joules for device in self._devices]
+        """Of all devices since the start; None unless each has a counter of its own, and none was lost."""
+        joules = [None if device.lost else device.joules for device in self._devices]
         return sum(j for j in joules if j is not None) if joules and None not in joules else None
 
     def _work(self) -> None:

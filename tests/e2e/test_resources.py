@@ -118,7 +118,10 @@ def test_two_gpus_one_lost_in_mid_run_one_at_its_power_limit(tmp_path):
     assert [0, 1] in known
     assert known[-1] == [0]
     summary = commands.summary(tmp_path, "a")
-    assert summary["resources"]["energy_joules"] > 0
+    first, second = summary["resources"]["gpus"]
+    assert first["energy_joules"] > 0
+    assert second["lost"]
+    assert "energy_joules" not in summary["resources"], "the sum is not known"
     assert summary["resources"]["peak_gpu_memory_bytes"] == 5_000_000_000
     assert "The GPU's power is limited" in titles(summary)
     assert "The GPU waits for the host" in titles(summary)

@@ -136,18 +136,19 @@ def test_of_two_cards_one_is_lost_and_the_other_goes_on(watched, error):
     assert len(said) == 1
     assert said[0].startswith("GPU 0 (NVIDIA Example) is lost: GPU ")
     assert [facts["lost"] for facts in gpus.facts()] == [True, False]
+    assert gpus.energy_joules() is None, "what the lost one used is not known"
 
 
 def test_a_call_that_hangs_holds_nobody_up(watched):
     card = Card(uuid="GPU-a", **FULL)
     gpus, said = watched([card])
     wait(gpus.rows)
-    card.hangs = 1.5
+    card.hangs = 3.0
     begun = time.monotonic()
     wait(lambda: gpus.rows() == [])
     gpus.rows()
     gpus.stop()
-    assert time.monotonic() - begun < 1.4
+    assert time.monotonic() - begun < 2.9
     assert len(said) == 1
     assert "no answer from the driver" in said[0]
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "gpu")

@@ -260,7 +260,7 @@ def test_limits_leave_room_for_the_measured_peaks(name):
     assert peaks
     assert max(p["memory_bytes"] for p in peaks) <= size(resources["requests"]["memory"])
     assert max(p["memory_bytes"] for p in peaks) + shm <= size(resources["limits"]["memory"])
-    assert max(p["disk_bytes"] for p in peaks) <= size(resources["requests"]["ephemeral-storage"])
+    assert max(p.get("disk_bytes", 0) for p in peaks) <= size(resources["requests"]["ephemeral-storage"])
 
 
 @pytest.mark.parametrize("image", ["torch", "tf"])
