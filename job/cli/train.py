@@ -174,13 +174,13 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     if (summary := run.summary()) is not None:
         display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {where}")
         return Exit.DONE
+    stored = run.read("run.json")
+    threads = stored["threads"] if stored else values["threads"] or len(os.sched_getaffinity(0))
+    engine = engines.load(values["engine"])(device=values["device"], threads=threads)
     cache = values["cache"] or cache_folder()
     data = dataset.load(values["data"], cache=cache, mirror=values["mirror"], progress=_progress(display))
     if values["subset"]:
         data = dataset.subset(data, values["subset"])
-    stored = run.read("run.json")
-    threads = stored["threads"] if stored else values["threads"] or len(os.sched_getaffinity(0))
-    engine = engines.load(values["engine"])(device=values["device"], threads=threads)
     device = engine.environment()["device"]
     note = " (no GPU in use; --device cuda insists on one)" if device == "cpu" and values["device"] == "auto" else ""
     display.say(f"run {run.id}: {engine.name} on {device}{note}, recipe {recipe.name}, data {data.name}, results in {where}")

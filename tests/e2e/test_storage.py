@@ -250,7 +250,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_spools_disk_is_full(small_disk: Path, server: Server, tmp_path: Path) -> None:
-    (small_disk / "ballast").write_bytes(bytes(4 << 20))
+    (small_disk / "ballast").write_bytes(bytes(5 << 20))
     result = train("torch", "s3://results", "full", "--spool", str(small_disk), TMPDIR=str(tmp_path), **server.environment)
     assert result.returncode == 74, result.stderr
     assert "No space left" in result.stderr
