@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.analysis.diagnosis import findings
+from job.analysis.efficiency import efficiency, wall_seconds
 from job.analysis.report import write_report
 from job.core import metrics
 from job.core.exits import Exit
-from job.core.ledger import goodput
 from job.io.checkpoint import sha256
 from job.io.events import write_events
 from job.io.plots import draw_all
 from job.io.resource_plots import draw_resources
+from job.io.resources import scalars
 from job.io.results import Attempt, Results, attempts_of, resources_of
 from job.io.store import StoreError, local_errors
 from job.progress import jsonl, peak_memory
@@ -42,7 +43,7 @@ def finish(training: "Training") -> dict[str, Any]:
     summary = figures(training, f"checkpoints/{model}/model.safetensors", logits) | accounts(training, resources, rows)
     folder = training.spool.path("final", training.run.attempt, "predictions.npz").parent
     with local_errors(folder):
-        write_results(training, folder, logits)
+        write_results(training, folder, logits, rows)
         draw_resources(rows, folder / "plots" / "resources.png", title=training.run.id)
         write_report([as_results(training, summary, folder, logits)], folder / "report.html")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -103,41 +104,25 @@ def samples(training: "Training") -> list[dict[str, Any]]:
 def accounts(training: "Training", resources: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Where the time went, what was used, and what that says."""
     ledger, progress = training.ledger, training.progress
-    speeds = [line["images_per_second"] for line in progress.lines if line["kind"] == "interval"]
-    images = progress.step * training.recipe.batch_size
     totals = ledger.totals()
-    time_spent = {name: round(seconds, 2) for name, seconds in totals.items()}
     checkpoint = None
     if training.spool.upload_seconds is not None and progress.epochs:
         checkpoint = {"store_seconds": training.spool.upload_seconds, "interval_seconds": totals["step"] / len(progress.epochs)}
-    found: dict[str, Any] = {
-        "time": time_spent,
-        "goodput": goodput(totals, wall_seconds(training, rows)),
-        "images_per_second_p5": float(np.percentile(speeds, 5)),
-        # forward, and twice as much backward (Kaplan et al. 2020, section 2.1); a multiply-accumulate is two operations
-        "flop_per_second": float(np.median(speeds)) * 6 * training.architecture.macs,
-        "resources": resources,
-        "findings": findings(time=time_spent, rows=rows, checkpoint=checkpoint),
-    }
-    if energy := resources.get("energy_joules"):
-        found["images_per_joule"] = images / energy if training.found_step == 0 else None
-    return found
+    found = efficiency(
+        totals=totals,
+        wall_seconds=wall_seconds(rows, training.run.attempt, ledger.wall_seconds),
+        lines=progress.lines,
+        macs=training.architecture.macs,
+        resources=resources,
+    )
+    return found | {"findings": findings(time=totals, rows=rows, checkpoint=checkpoint)}
 
 
-def wall_seconds(training: "Training", rows: list[dict[str, Any]]) -> float:
-    """Of all attempts: this one's life, and what the samples of earlier ones span."""
-    spans: dict[str, list[float]] = {}
-    for row in rows:
-        spans.setdefault(row["attempt"], []).append(row["time"])
-    earlier = (times[-1] - times[0] for attempt, times in spans.items() if attempt != training.run.attempt)
-    return training.ledger.wall_seconds + sum(earlier)
-
-
-def write_results(training: "Training", folder: Path, logits: NDArray[np.float32]) -> None:
+def write_results(training: "Training", folder: Path, logits: NDArray[np.float32], rows: list[dict[str, Any]]) -> None:
     test, lines = training.data.test, training.progress.lines
     np.savez_compressed(folder / "predictions.npz", logits=logits, labels=test.labels, predictions=logits.argmax(1).astype(np.uint8))
     (folder / "metrics.jsonl").write_text(jsonl(lines))
-    write_events(folder / "tensorboard", lines)
+    write_events(folder / "tensorboard", lines, scalars(rows))
     draw_all(
         folder / "plots",
         lines=lines,

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from job.analysis.diagnosis import predecessor
+from job.analysis.predecessor import predecessor
 from job.core import metrics
 from job.core.exits import Exit, JobError
 from job.core.initial import initial_weights
@@ -104,6 +104,8 @@ class Training:
             with self.ledger.spend("start-up"):
                 self.resume()
             self.stop.gently()
+            self.energy_before = self.sampler.energy_joules
+            self.first_whole_epoch = -(-self.progress.step // self.per_epoch)
             while self.progress.step < self.total or len(self.progress.epochs) < self.recipe.epochs:
                 self.train_epoch()
                 self.finish_epoch()
@@ -177,9 +179,11 @@ class Training:
             number = progress.step + 1
             boundary = number % self.options.log_steps == 0 or number % self.per_epoch == 0
             due = self.options.checkpoint_steps and number % self.options.checkpoint_steps == 0 and number % self.per_epoch
+            with self.ledger.spend("data"):
+                chosen = plan(recipe, self.architecture, self.options.seed, order, epoch=epoch, step=progress.step % self.per_epoch)
             with self.ledger.spend("step"):
                 self.engine.step(
-                    plan(recipe, self.architecture, self.options.seed, order, epoch=epoch, step=progress.step % self.per_epoch),
+                    chosen,
                     rate=learning_rate(recipe, progress.step, self.total),
                     number=number,
                 )
@@ -275,6 +279,7 @@ class Training:
             line["validation_loss"] = metrics.cross_entropy(held_out, self.data.train.labels[self.held_out])
             line["validation_accuracy"] = metrics.accuracy(held_out, self.data.train.labels[self.held_out])
         line["seconds"] = self.ledger.end_epoch()["seconds"]
+        line |= self.energy_of_epoch(images)
         progress.lines.append(line)
         progress.epoch_loss, progress.epoch_hits = 0.0, 0
         self.say(
@@ -289,6 +294,13 @@ class Training:
                 "Look at learning_rate (too high kills the ReLUs), the labels and the initial weights."
             )
         self.checkpoint(accuracy=line.get("validation_accuracy"))
+
+    def energy_of_epoch(self, images: int) -> dict[str, Any]:
+        """Since the last epoch's end, where a counter exists; of an epoch that was resumed in its middle nothing is said."""
+        before, self.energy_before = self.energy_before, self.sampler.energy_joules
+        if before is None or self.energy_before is None or len(self.progress.epochs) < self.first_whole_epoch:
+            return {}
+        return {"energy_joules": round(self.energy_before - before, 1), "train_images": images}
 
     def checkpoint(self, accuracy: float | None = None) -> None:
         """Hand a checkpoint over to the spool, which may have to make room first."""

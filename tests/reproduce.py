@@ -129,7 +129,7 @@ def as_it_should_be(runs: Sequence[Results], short: int) -> str:
 
 
 def ablation(settings: Settings, torch: Results, keras: Results) -> str:
-    """Two tables: the way from one published figure to the other, and each difference alone."""
+    """The way from one published figure to the other, each difference alone, and the one fair comparison."""
     switched = {
         label: train(settings, f"ablation-{n}", "torch", "report-torch", *(word for pair in pairs for word in ("--set", pair)))
         for n, (label, pairs) in enumerate(SWITCHES.items(), 1)
@@ -137,7 +137,8 @@ def ablation(settings: Settings, torch: Results, keras: Results) -> str:
     switched["all five: the Keras program"] = everything = train(settings, "report-keras-in-torch", "torch", "report-keras")
     for seed in SEEDS:
         switched[f"nothing but the seed ({seed})"] = train(settings, f"report-torch-{seed}", "torch", "report-torch", "--seed", str(seed))
-    return f"{way(torch, everything, keras, settings.short)}\n\n{alone(torch, switched)}"
+    fair = f"The Keras program in both frameworks, all else equal:\n{compare([everything, keras]).verdict}"
+    return f"{way(torch, everything, keras, settings.short)}\n\n{alone(torch, switched)}\n\n{fair}"
 
 
 def way(torch: Results, everything: Results, keras: Results, short: int) -> str:

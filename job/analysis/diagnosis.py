@@ -6,7 +6,6 @@ from itertools import pairwise
 from statistics import median
 
 from job.analysis.predecessor import NEAR_LIMIT, Row, memory, memory_share
-from job.analysis.predecessor import predecessor as predecessor
 
 Rows = Sequence[Row]
 

@@ -66,7 +66,7 @@ class Display:
 @click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
-    "--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that this process may use."
+    "--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that the container may use."
 )
 @click.option(
     "--init-from",
@@ -162,7 +162,9 @@ def _check(recipe: Recipe, values: dict[str, Any]) -> None:
 
 def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Display) -> int:
     from job import engines
+    from job.analysis.efficiency import closing_lines
     from job.io import dataset
+    from job.io.cgroup import usable_cpus
     from job.io.run import Run
     from job.io.store import open_store
     from job.io.weights import fetch_weights
@@ -175,7 +177,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
         display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {where}")
         return Exit.DONE
     stored = run.read("run.json")
-    threads = stored["threads"] if stored else values["threads"] or len(os.sched_getaffinity(0))
+    threads = stored["threads"] if stored else values["threads"] or usable_cpus()
     engine = engines.load(values["engine"])(device=values["device"], threads=threads)
     cache = values["cache"] or cache_folder()
     data = dataset.load(values["data"], cache=cache, mirror=values["mirror"], progress=_progress(display))
@@ -213,7 +215,8 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
             _record_end(training, error.code, str(error))
         raise
     _record_end(training, Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())
-    tell_where_time_went(summary, display)
+    for line in closing_lines(summary):
+        display.say(line)
     low, high = summary["test_accuracy_interval_95"]
     display.say(
         f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) "
@@ -222,15 +225,6 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
         f"peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. Results: {where}"
     )
     return Exit.DONE
-
-
-def tell_where_time_went(summary: dict[str, Any], display: Display) -> None:
-    """The closing lines about time and setting."""
-    total = sum(summary["time"].values())
-    parts = (f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in summary["time"].items() if seconds >= 0.05)
-    display.say(f"time: {', '.join(parts)}; goodput {summary['goodput']:.0%}")
-    for finding in summary["findings"]:
-        display.say(f"{finding['title']} ({finding['when']}): {finding['seen']} {finding['change']}")
 
 
 def _stopped(training: Any, stop: StopSignal, display: Display) -> int:

@@ -39,14 +39,18 @@ EPOCH_TAGS_WITHOUT_INTERVALS = {
 """A mean over an epoch in the middle of means over intervals would be a spike, so it joins their curves only where there are none."""
 
 
-def write_events(folder: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
-    """Write the metrics `lines` as one event file in `folder`, which is created, and return its path.
+Sample = tuple[float, int, Mapping[str, float]]
+"""time, step, tag → value"""
+
+
+def write_events(folder: Path, lines: Sequence[Mapping[str, Any]], samples: Iterable[Sample] = ()) -> Path:
+    """Write the metrics `lines`, and `samples` of the machine, as one event file in `folder`, which is created, and return its path.
 
     Steps are the lines' own.  The wall time is a line's `time` (seconds since 1970) or 0.  Values are float32, as TensorBoard
     keeps them; absent and null ones are left out.  An older file of this name is replaced."""
     buffer = BytesIO()
     writer = RecordWriter(buffer)
-    for event in _events(lines):
+    for event in (*_events(lines), *map(_sample, samples)):
         writer.write(event.SerializeToString(deterministic=True))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
@@ -63,6 +67,12 @@ def _events(lines: Sequence[Mapping[str, Any]]) -> Iterable[Event]:
         if scalars:
             values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars]
             yield Event(wall_time=time, step=line["step"], summary=Summary(value=values))
+
+
+def _sample(sample: Sample) -> Event:
+    time, step, scalars = sample
+    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+    return Event(wall_time=time, step=step, summary=Summary(value=values))
 
 
 def _tags(kind: str, has_intervals: bool) -> list[tuple[str, str]]:

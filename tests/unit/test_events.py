@@ -109,3 +109,12 @@ def test_the_same_lines_give_the_same_single_file(tmp_path):
 def test_a_run_without_lines_gives_a_file_without_scalars(tmp_path):
     write_events(tmp_path, [])
     assert read(tmp_path) == {}
+
+
+def test_samples_of_the_machine_are_scalars_too(tmp_path):
+    samples = [(1000.5, 7, {"machine/process_cpu_cores": 1.5}), (1001.5, 9, {"machine/process_cpu_cores": 2.5, "gpu0/power_watts": 300.0})]
+    write_events(tmp_path, LINES, samples)
+    read = json.loads(subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, check=True).stdout)
+    assert read["machine/process_cpu_cores"] == [[1000.5, 7, 1.5], [1001.5, 9, 2.5]]
+    assert read["gpu0/power_watts"] == [[1001.5, 9, 300.0]]
+    assert "train/loss" in read
