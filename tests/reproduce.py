@@ -119,6 +119,8 @@ def as_it_should_be(runs: Sequence[Results], short: int) -> str:
     rows = [["program", "in", "epochs", "test", "95 % interval", "images", "(training)", "time", "memory"]]
     for epoch in sorted({short, *(run.summary["epochs"] for run in runs)}):
         for run in runs:
+            if epoch < run.summary["epochs"] and run.record["recipe"]["schedule"] != "constant":
+                continue  # on the way of a falling learning rate, not the end of a shorter run
             share, images = after(run, epoch, "test"), len(run.labels)
             low, high = wilson(round(share * images), images)
             whole = epoch == run.summary["epochs"]

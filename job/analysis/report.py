@@ -134,6 +134,14 @@ def _tiles(summary: Mapping[str, Any], figures: Figures) -> list[tuple[str, str]
         tiles.append(("time", duration(total)))
     if summary.get("goodput") is not None:
         tiles.append(("goodput: share spent on steps", f"{100 * summary['goodput']:.0f} %"))
+    if summary.get("images_per_second_p5") is not None:
+        tiles.append(("images/s, 5th percentile", f"{summary['images_per_second_p5']:,.0f}"))
+    if summary.get("flop_per_second"):
+        tiles.append(("achieved", f"{summary['flop_per_second'] / 1e9:,.1f} GFLOP/s"))
+    if device := (summary.get("resources") or {}).get("peak_gpu_memory_bytes"):
+        tiles.append(("peak GPU memory", f"{device / 1e9:.2f} GB"))
+    if summary.get("energy_joules_per_epoch"):
+        tiles.append(("energy for an epoch", f"{summary['energy_joules_per_epoch'] / 1e3:.1f} kJ"))
     if summary.get("images_per_joule"):
         tiles.append(("images per joule", f"{summary['images_per_joule']:.1f}"))
     return tiles

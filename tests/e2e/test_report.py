@@ -201,7 +201,7 @@ def test_a_damaged_result_is_refused(runs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_make_reproduce_with_the_ablation(tmp_path: Path) -> None:
-    """Ten short runs; a second call repeats none of them."""
+    """Ten short runs; a second call repeats none of them; then the pretrained column."""
     words = ["--data", "digits", "--epochs", "3", "--image-size", "64", "--width", "0.0625", "--output", f"{tmp_path}/runs", "--ablation"]
     command = [sys.executable, "-m", "tests.reproduce", *words]
     first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, env=environment())
@@ -214,3 +214,9 @@ def test_make_reproduce_with_the_ablation(tmp_path: Path) -> None:
     assert again.stdout == first.stdout
     assert again.stderr.count("nothing to do") == 10
     assert time.monotonic() - began < 60
+    weights = next((tmp_path / "runs").glob("report-torch-3-*/checkpoints/*/model.safetensors"))
+    command[-1:] = ["--init-from", str(weights)]
+    third = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, env=environment())
+    assert third.returncode == 0, third.stderr
+    rows = [line.split()[:3] for line in third.stdout.splitlines() if line.startswith("pretrained ")]
+    assert rows == [["pretrained", "torch", "3"], ["pretrained", "tensorflow", "3"]]

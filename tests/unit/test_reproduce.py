@@ -5,9 +5,10 @@ from pathlib import Path
 from tests import reproduce
 from tests.unit.made_up import results
 
-TORCH = results("t", accuracy=0.68, recipe_name="report-torch", epochs=30, batch_size=64)
-KERAS = results("k", "tensorflow", accuracy=0.70, noise=2, recipe_name="report-keras", epochs=30, batch_size=64, conv1_padding="same")
-BOTH = results("b", accuracy=0.69, noise=3, recipe_name="report-keras", epochs=30, batch_size=64, conv1_padding="same")
+CONSTANT = {"batch_size": 64, "schedule": "constant"}
+TORCH = results("t", accuracy=0.68, recipe_name="report-torch", epochs=30, **CONSTANT)
+KERAS = results("k", "tensorflow", accuracy=0.70, noise=2, recipe_name="report-keras", epochs=30, conv1_padding="same", **CONSTANT)
+BOTH = results("b", accuracy=0.69, noise=3, recipe_name="report-keras", epochs=30, conv1_padding="same", **CONSTANT)
 SETTINGS = reproduce.Settings(data="digits", epochs=30, subset=None, image_size=None, width=None, output=Path("runs"))
 
 
@@ -31,6 +32,9 @@ def test_the_published_mistakes_are_made_on_purpose_in_the_first_table_only():
     ]
     assert "No verdict: the runs are not comparable, they differ in recipe: conv1_padding." in right
     assert "Unfair comparison" in right
+    falling = results("p", recipe_name="pretrained", epochs=30)
+    rows = [row.split()[2] for row in reproduce.as_it_should_be([TORCH, KERAS, falling], 20).splitlines() if row.startswith("pretrained")]
+    assert rows == ["30"]
 
 
 def test_the_steps_add_up_to_the_gap():
