@@ -15,6 +15,7 @@ import pytest
 
 from job.core.exits import Exit
 from job.io.store import NotFound, Store, StoreError, open_store
+from tests.certificate import private_certificate
 from tests.proxy import Error, Fault, Proxy, Request
 from tests.servers import Server
 
@@ -137,14 +138,7 @@ def test_http_to_a_server_with_tls(told: Told, weed: Server, certificate: Path) 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and self-signed certificate for 127.0.0.1, in one file."""
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    subject = ["-subj", "/CN=storage", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *subject]
-    key, public = path.with_name("key"), path.with_name("public")
-    subprocess.run([*command, "-keyout", str(key), "-out", str(public)], check=True, capture_output=True)
-    path.write_bytes(key.read_bytes() + public.read_bytes())
-    return path
+    return private_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_a_private_authority(

@@ -16,6 +16,7 @@ from job.doctor import Line, node, within
 from job.doctor.kernel import TOLERANCE
 from job.doctor.kernel import lines as kernel_lines
 from job.io.cgroup import Limits
+from tests.certificate import private_certificate
 from tests.e2e.commands import alexnet, arguments, environment
 from tests.e2e.stored import objects
 from tests.proxy import Delay, Error, Proxy
@@ -34,14 +35,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and self-signed certificate for 127.0.0.1, in one file."""
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    names = ["-subj", "/CN=storage", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *names]
-    key, public = path.with_name("key"), path.with_name("public")
-    subprocess.run([*command, "-keyout", str(key), "-out", str(public)], check=True, capture_output=True)
-    path.write_bytes(key.read_bytes() + public.read_bytes())
-    return path
+    return private_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def page(output: Path | str, code: int, *words: str, **variables: str) -> dict[str, dict[str, str]]:
