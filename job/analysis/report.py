@@ -10,7 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from job.analysis.comparison import LIBRARIES, Comparison, Figures, compare
+from job.analysis.comparability import LIBRARIES
+from job.analysis.comparison import Comparison, Figures, compare
 from job.analysis.curves import draw_curves, draw_throughput
 from job.analysis.statistics import BINS, RESAMPLES
 from job.analysis.timeline import stored_steps, timeline
