@@ -45,7 +45,7 @@ def finish(training: "Training") -> dict[str, Any]:
     with local_errors(folder):
         write_results(training, folder, logits, rows)
         draw_resources(rows, folder / "plots" / "resources.png", title=training.run.id)
-        write_report([as_results(training, summary, folder, logits)], folder / "report.html")
+        write_report([as_results(training, summary, folder, logits, rows)], folder / "report.html")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests = {path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
     summary |= {"attempt": training.run.attempt, "final": digests}
@@ -134,7 +134,9 @@ def write_results(training: "Training", folder: Path, logits: NDArray[np.float32
     )
 
 
-def as_results(training: "Training", summary: dict[str, Any], folder: Path, logits: NDArray[np.float32]) -> Results:
+def as_results(
+    training: "Training", summary: dict[str, Any], folder: Path, logits: NDArray[np.float32], rows: list[dict[str, Any]]
+) -> Results:
     """The run as its readers will see it."""
     run = training.run
     attempts, names = [Attempt(name=run.attempt, claim=training.claim, end={"exit_code": 0, "reason": "finished"})], [training.newest]
@@ -151,6 +153,7 @@ def as_results(training: "Training", summary: dict[str, Any], folder: Path, logi
         labels=training.data.test.labels,
         attempts=attempts,
         checkpoints=names,
+        resources=rows,
         plots={path.stem: path.read_bytes() for path in sorted((folder / "plots").glob("*.png"))},
     )
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from job.cli import options
+
 
 @click.group()
 def data() -> None:
@@ -13,10 +15,8 @@ def data() -> None:
 @data.command()
 @click.argument("source", metavar="cifar10|FOLDER|ARCHIVE")
 @click.argument("target", metavar="s3://…")
-@click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
-@click.option(
-    "--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads. Default: $XDG_CACHE_HOME/alexnet."
-)
+@options.mirror
+@options.cache
 def push(source: str, target: str, mirror: str | None, cache: Path | None) -> None:
     """Put a dataset into the store once, for networks that cannot reach its origin; `alexnet train --data s3://…` reads it.
 

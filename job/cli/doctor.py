@@ -4,11 +4,11 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from job.cli import options
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit
 
@@ -18,23 +18,13 @@ COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 @click.command()
 @click.option("--output", envvar="ALEXNET_OUTPUT", help="Folder or s3://bucket/prefix to try. Without it no store is tried.")
 @click.option("--data", envvar="ALEXNET_DATA", help="Dataset to read, as for `alexnet train`. Without it none is read.")
-@click.option(
-    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="The framework. Default: all that are installed."
-)
+@click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="The framework. Default: all that are installed.")
 @recipe_options
-@click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
-@click.option("--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads.")
-@click.option("--spool", envvar="ALEXNET_SPOOL", type=click.Path(path_type=Path), help="Folder in which uploads will wait.")
-@click.option(
-    "--grace",
-    envvar="ALEXNET_GRACE",
-    type=click.FloatRange(0),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time between SIGTERM and SIGKILL, in which a checkpoint must be stored.",
-)
+@options.device
+@options.mirror
+@options.cache
+@options.spool
+@options.grace
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the page.")
 def doctor(as_json: bool, **values: Any) -> int:
     """Say on one page whether this node and this store will do.  Exit code 0, or 78 if a line fails."""

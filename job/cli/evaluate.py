@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from job.cli import options
 from job.cli.models import model_options
 
 
@@ -12,8 +13,8 @@ from job.cli.models import model_options
 @click.argument("run", metavar="RUN")
 @model_options
 @click.option("--data", envvar="ALEXNET_DATA", help="Where the dataset is, as for `train`. Default: the run's own, by its name.")
-@click.option("--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads.")
-@click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
+@options.cache
+@options.mirror
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None, as_json: bool, **values: Any) -> int:
     """Recompute the test accuracy of RUN's stored model, in either engine, and say whether it agrees with what RUN recorded.

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
+from job.cli import options
+
 OPTIONS = (
-    click.option(
-        "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="Default: the run's, where it is installed."
-    ),
-    click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="Default: the run's, where it is installed."),
+    options.device,
     click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: as in the run."),
     click.option("--checkpoint", metavar="NAME", help="One of the run's checkpoints. Default: the model that its summary names."),
 )

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from job.cli import options
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe, to_toml
@@ -50,9 +51,7 @@ class Display:
 
 
 @click.command()
-@click.option(
-    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="The framework. An image has its own default."
-)
+@click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="The framework. An image has its own default.")
 @recipe_options
 @click.option(
     "--data",
@@ -64,7 +63,7 @@ class Display:
 @click.option("--output", envvar="ALEXNET_OUTPUT", default="runs", show_default=True, help="Folder or s3://bucket/prefix for the results.")
 @click.option("--run-id", envvar="ALEXNET_RUN_ID", help="Name of the run; the same name continues it. Default: a new, unique one.")
 @click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@options.device
 @click.option(
     "--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that the container may use."
 )
@@ -76,36 +75,13 @@ class Display:
 @click.option(
     "--subset", envvar="ALEXNET_SUBSET", type=click.IntRange(1), help="Use only the first N training images, and N/5 test images."
 )
-@click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
-@click.option(
-    "--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads. Default: $XDG_CACHE_HOME/alexnet."
-)
+@options.mirror
+@options.cache
 @click.option("--log-steps", type=click.IntRange(1), default=50, show_default=True, help="Steps between two lines of the log.")
 @click.option("--checkpoint-steps", type=click.IntRange(0), default=0, help="Also store a checkpoint every so many steps.")
-@click.option(
-    "--grace",
-    envvar="ALEXNET_GRACE",
-    type=click.FloatRange(0),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time between SIGTERM and SIGKILL, in which a last checkpoint must be stored.",
-)
-@click.option(
-    "--flush-timeout",
-    envvar="ALEXNET_FLUSH_TIMEOUT",
-    type=click.FloatRange(0),
-    default=600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long the end of a run waits for the store.",
-)
-@click.option(
-    "--spool",
-    envvar="ALEXNET_SPOOL",
-    type=click.Path(path_type=Path),
-    help="Folder in which uploads wait. Default: beside a local --output, else the folder for temporary files.",
-)
+@options.grace
+@options.seconds("--flush-timeout", 600.0, "How long the end of a run waits for the store.")
+@options.spool
 @click.option(
     "--spool-limit",
     envvar="ALEXNET_SPOOL_LIMIT",

@@ -13,10 +13,10 @@ from typing import Any
 from job.core.exits import Exit, JobError
 from job.io.checkpoint import sha256
 from job.io.folder import FolderStore
+from job.io.manifests import MANIFEST
 from job.io.run import Run
 from job.io.store import Entry, NotFound, local_errors
 
-MANIFEST = "/MANIFEST.json"
 THREADS = 8
 
 

@@ -1,7 +1,6 @@
 """`alexnet doctor` as a real process, against folders, full disks and a real S3 server in good and in bad health."""
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -20,17 +19,10 @@ from tests.certificate import private_certificate
 from tests.e2e.commands import alexnet, arguments, environment
 from tests.e2e.stored import objects
 from tests.proxy import Delay, Error, Proxy
-from tests.servers import Server, rclone, weed
+from tests.servers import Server, rclone
 
 SMALL = ("--recipe", "digits", "--engine", "torch")
 RIGHTS = ("list", "put", "get", "multipart", "conditional put", "delete")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with weed() as running:
-        running.make_bucket("results")
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -199,18 +191,6 @@ def test_sigterm_leaves_nothing_behind(server: Server) -> None:
         process.terminate()
         assert process.wait(30) == 143
         assert not [key for key in objects(server) if key.startswith("stopped/")]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("a file system of limited size needs root")
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_a_full_disk(small_disk: Path) -> None:

@@ -12,16 +12,9 @@ from job.io.listing import list_runs
 from job.io.run import encoded
 from job.io.store import Store, open_store
 from tests.proxy import Error, Proxy, Request
-from tests.servers import Server, weed
+from tests.servers import Server
 
 FINISHED, AT_WORK = [f"done-{n}" for n in range(9)], [f"works-{n}" for n in range(3)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with weed() as running:
-        running.make_bucket("results")
-        yield running
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tests.servers import Server, weed
 
 LONG = ("--epochs", "12", "--checkpoint-steps", "15")
 """12 epochs of 45 steps"""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with weed() as running:
-        running.make_bucket("results")
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -235,18 +227,6 @@ def test_the_key_is_revoked_in_mid_run(tmp_path: Path) -> None:
         last = begin("torch", server, "revoked", tmp_path / "u")
         assert last.wait() == 0, last.said
         verified(objects(server), "revoked")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("a file system of limited size needs root")
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let us mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_the_spools_disk_is_full(small_disk: Path, server: Server, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,6 @@ from tests.e2e.commands import Process, alexnet, train
 from tests.e2e.stored import folder_objects, objects, verified
 from tests.proxy import Proxy
 from tests.servers import Server, weed
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with weed() as running:
-        running.make_bucket("results")
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,34 @@
+"""Options that several commands share, each written once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+ENGINES = click.Choice(["torch", "tensorflow"])
+
+device = click.option(
+    "--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="cuda insists."
+)
+mirror = click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL to download CIFAR-10 from.")
+cache = click.option(
+    "--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads. Default: $XDG_CACHE_HOME/alexnet."
+)
+spool = click.option(
+    "--spool",
+    envvar="ALEXNET_SPOOL",
+    type=click.Path(path_type=Path),
+    help="Folder in which uploads wait. Default: beside a local --output, else the folder for temporary files.",
+)
+
+
+def seconds(name: str, default: float, text: str) -> Callable[[Command], Command]:
+    """A flag for a time."""
+    variable = f"ALEXNET_{name.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(name, envvar=variable, type=click.FloatRange(0), default=default, show_default=True, metavar="SECONDS", help=text)
+
+
+grace = seconds("--grace", 30.0, "Time between SIGTERM and SIGKILL, in which a last checkpoint must be stored.")
