@@ -83,7 +83,7 @@ def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> di
         "test_accuracy_interval_95": list(metrics.wilson(hits, len(test))),
         "test_images": len(test),
         "test_loss": metrics.cross_entropy(logits, test.labels),
-        "images_per_second": float(np.median([x["images_per_second"] for x in progress.lines if x["kind"] == "interval"])),
+        "images_per_second": progress.median_speed(),
         "peak_host_memory_bytes": peak_memory(),
     }
     if recipe.truncated_test:

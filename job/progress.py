@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 
@@ -26,6 +27,31 @@ class Progress:
     @property
     def epochs(self) -> list[dict[str, Any]]:
         return [line for line in self.lines if line["kind"] == "epoch"]
+
+    @property
+    def intervals(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["kind"] == "interval"]
+
+    def add(self, losses: list[float], hits: list[int]) -> None:
+        """What the device counted in the last steps."""
+        self.losses += losses
+        self.hits += hits
+        for loss in losses:  # one by one: the sum must not depend on when it was read
+            self.epoch_loss += loss
+        self.epoch_hits += sum(hits)
+
+    def end_interval(self, epoch: int, batch: int, **facts: float) -> float:
+        """Write the line of the interval that ends here; returns its mean loss."""
+        loss = sum(self.losses) / len(self.losses)
+        seen = {"loss": loss, "last_loss": self.losses[-1], "accuracy": sum(self.hits) / (len(self.hits) * batch)}
+        self.lines.append({"kind": "interval", "step": self.step, "epoch": epoch, **seen, **facts})
+        self.losses, self.hits = [], []
+        return loss
+
+    def median_speed(self, epoch: int | None = None) -> float | None:
+        """Images/s over the intervals of an epoch, or of all."""
+        speeds = [line["images_per_second"] for line in self.intervals if epoch in (None, line["epoch"])]
+        return median(speeds) if speeds else None
 
     @property
     def state(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from job.io.run import Checkpoint, Run, encoded
 from job.io.spool import Spool
 from job.io.store import StoreError, local_errors
 from job.io.watch import Watch
+from job.keeping import kept
 from job.progress import Options, Progress, jsonl
 from job.stopping import Stopped, StopSignal
 
@@ -112,7 +113,7 @@ class Training:
             self.summary = finish(self)
             return self.summary
         except StoreError as error:
-            raise self.kept(error) from error
+            raise kept(self, error) from error
         finally:
             self.sampler.stop()
             self.watch.close()
@@ -182,11 +183,7 @@ class Training:
             with self.ledger.spend("data"):
                 chosen = plan(recipe, self.architecture, self.options.seed, order, epoch=epoch, step=progress.step % self.per_epoch)
             with self.ledger.spend("step"):
-                self.engine.step(
-                    chosen,
-                    rate=learning_rate(recipe, progress.step, self.total),
-                    number=number,
-                )
+                self.engine.step(chosen, rate=learning_rate(recipe, progress.step, self.total), number=number)
                 progress.step = number
                 stopping = self.stop()
                 if boundary or due or stopping:
@@ -228,31 +225,15 @@ class Training:
                     f"step {step}: the loss is {loss}, so the training has diverged. The last checkpoint before it is kept. "
                     "Lower learning_rate, lengthen warmup, or set clip_norm.",
                 )
-        self.progress.losses += losses.tolist()
-        self.progress.hits += hits.tolist()
-        for loss in losses.tolist():  # one by one: the sum must not depend on when it was read
-            self.progress.epoch_loss += loss
-        self.progress.epoch_hits += int(hits.sum())
+        self.progress.add(losses.tolist(), hits.tolist())
 
     def log_interval(self, epoch: int) -> None:
         progress, batch = self.progress, self.recipe.batch_size
         now = time.perf_counter()
         speed = (progress.step - self.clock_step) * batch / max(now - self.clock, 1e-9)
         self.clock, self.clock_step = now, progress.step
-        loss = sum(progress.losses) / len(progress.losses)
-        progress.lines.append(
-            {
-                "kind": "interval",
-                "step": progress.step,
-                "epoch": epoch + 1,
-                "loss": loss,
-                "last_loss": progress.losses[-1],
-                "accuracy": sum(progress.hits) / (len(progress.hits) * batch),
-                "learning_rate": learning_rate(self.recipe, progress.step - 1, self.total),
-                "images_per_second": round(speed, 1),
-            }
-        )
-        progress.losses, progress.hits = [], []
+        rate = learning_rate(self.recipe, progress.step - 1, self.total)
+        loss = progress.end_interval(epoch + 1, batch, learning_rate=rate, images_per_second=round(speed, 1))
         self.show(progress.step, self.total, loss, speed)
 
     def finish_epoch(self) -> None:
@@ -262,7 +243,6 @@ class Training:
         logits = self.evaluate("test", np.arange(len(self.data.test)))
         labels = self.data.test.labels
         images = self.per_epoch * self.recipe.batch_size
-        speeds = [line["images_per_second"] for line in progress.lines if line["kind"] == "interval" and line["epoch"] == epoch + 1]
         line: dict[str, Any] = {
             "kind": "epoch",
             "epoch": epoch + 1,
@@ -272,7 +252,7 @@ class Training:
             "test_loss": metrics.cross_entropy(logits, labels),
             "test_accuracy": metrics.accuracy(logits, labels),
             "learning_rate": learning_rate(self.recipe, progress.step - 1, self.total),
-            "images_per_second": float(np.median(speeds)) if speeds else None,
+            "images_per_second": progress.median_speed(epoch + 1),
         }
         if len(self.held_out):
             held_out = self.evaluate("train", self.held_out)
@@ -376,7 +356,7 @@ class Training:
     def status(self) -> dict[str, Any]:
         """For status.json and end.json."""
         progress = self.progress
-        newest: dict[str, Any] = next((line for line in reversed(progress.lines) if line["kind"] == "interval"), {})
+        newest = progress.intervals[-1] if progress.intervals else {}
         return {
             "run": self.run.id,
             "attempt": self.run.attempt,
@@ -393,31 +373,6 @@ class Training:
     def gauges(self) -> dict[str, Any]:
         """For each resource sample."""
         return {"step": self.progress.step, "epoch": len(self.progress.epochs), "spool_bytes": self.spool.waiting_bytes}
-
-    def kept(self, error: StoreError) -> StoreError:
-        """Nothing is lost: what the store does not take stays in a folder that `alexnet sync` delivers later; the error to end with."""
-        if self.summary is None and not self.stop() and self.progress.step > max(self.found_step, self.snapshot_step):
-            try:
-                self.read_losses()
-                self.snapshot()
-            except JobError:  # the disk is full, say: the first error is the one to tell
-                pass
-        missing = self.spool.missing()
-        if not missing and self.summary is None:
-            return error
-        objects = {"run.json": self.record, f"attempts/{self.run.attempt}/claim.json": self.claim, "summary.json": self.summary}
-        for name, value in objects.items():
-            if value is not None:
-                self.spool.path(*name.split("/")).write_bytes(encoded(value))
-        if self.summary:
-            missing.append(self.run.key("summary.json"))
-        shutil.rmtree(self.work, ignore_errors=True)
-        folder = self.spool.close(keep=True)
-        return StoreError(
-            error.code,
-            f"{error} Not stored: {', '.join(missing)}. These objects are kept in {folder}, as long as that folder lives; "
-            f"`alexnet sync {folder} {self.run.store.url}` delivers them later.",
-        )
 
     def evaluate(self, split: Any, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
