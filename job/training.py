@@ -22,7 +22,7 @@ from job.core import metrics
 from job.core.exits import Exit, JobError
 from job.core.initial import initial_weights
 from job.core.ledger import Ledger
-from job.core.recipe import Recipe, differences
+from job.core.recipe import Recipe
 from job.core.sampling import permutation, plan, steps_per_epoch, validation_split
 from job.core.schedule import learning_rate
 from job.engines import Engine, evaluate
@@ -121,20 +121,7 @@ class Training:
 
     def open(self) -> None:
         """Compare with what is stored under this id, claim it, and put network and images on the device."""
-        record = self.record
-        if not self.run.store.put_if_absent(self.run.key("run.json"), encoded(record)):
-            stored = self.run.read("run.json")
-            different = differences(
-                {**record["recipe"], "seed": record["seed"], "data fingerprint": record["data"]["fingerprint"]},
-                {**stored["recipe"], "seed": stored["seed"], "data fingerprint": stored["data"]["fingerprint"]},
-            )
-            if different:
-                raise JobError(
-                    Exit.CONFIGURATION,
-                    f"run {self.run.id} is already there with another configuration ({'; '.join(different)}). "
-                    "Give the stored values to continue it, or another --run-id to begin a new run.",
-                )
-            self.record = stored
+        self.record = self.run.begin(self.record)
         self.claim = {
             **self.engine.environment(),
             "host": os.uname().nodename,

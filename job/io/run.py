@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from job.core.exits import Exit, JobError
+from job.core.recipe import differences
 from job.io.checkpoint import sha256
 from job.io.store import NotFound, Store, StoreError
 
@@ -68,6 +69,20 @@ class Run:
     def summary(self) -> dict[str, Any] | None:
         summary: dict[str, Any] | None = self.read("summary.json")
         return summary
+
+    def begin(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Store run.json; returns the one that is there.  Raises JobError (78) where that is of another recipe, seed or dataset."""
+        if self.store.put_if_absent(self.key("run.json"), encoded(record)):
+            return record
+        stored: dict[str, Any] = self.read("run.json")
+        mine, theirs = ({**r["recipe"], "seed": r["seed"], "data fingerprint": r["data"]["fingerprint"]} for r in (record, stored))
+        if different := differences(mine, theirs):
+            raise JobError(
+                Exit.CONFIGURATION,
+                f"run {self.id} is already there with another configuration ({'; '.join(different)}). "
+                "Give the stored values to continue it, or another --run-id to begin a new run.",
+            )
+        return stored
 
     def claim(self, facts: Mapping[str, Any]) -> None:
         """Become the newest attempt.  Raises JobError (77) if another one was quicker."""
