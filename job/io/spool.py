@@ -1,7 +1,8 @@
-"""Uploads in the background: what a run leaves waits in a local folder, laid out as in the store, and one thread delivers it in order.
+"""Uploads in the background: what a run leaves waits in a local folder, laid out as in the store, and is delivered in order.
 
-Training waits only when more than `limit` bytes are waiting.  A store that is down is tried again until it is back; one that refuses for
-good, and a newer attempt on the run, end the run: `failure` tells the loop.
+Checkpoints have a thread, and all else has one: what the sampler saw does not wait behind half a gigabyte.  Training waits only when
+more than `limit` bytes are waiting.  A store that is down is tried again until it is back; one that refuses for good, and a newer attempt
+on the run, end the run: `failure` tells the loop.
 """
 
 import fcntl
@@ -63,12 +64,15 @@ class Spool:
         """of the newest checkpoint that this attempt has in the store"""
         self.upload_seconds: float | None = None
         """that the last checkpoint took from hand-over to its manifest in the store"""
-        self._queue: deque[Parcel] = deque()
+        self._checkpoints: deque[Parcel] = deque()
+        self._rest: deque[Parcel] = deque()
+        self._away = False
+        """the store, at the last try"""
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._delivered: set[Path] = set()
-        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
-        self._thread.start()
+        for queue in (self._checkpoints, self._rest):
+            threading.Thread(target=self._work, args=(queue,), name="spool", daemon=True).start()
 
     def path(self, *parts: str) -> Path:
         """The place of an object of the run, its folder made."""
@@ -80,7 +84,7 @@ class Spool:
     @property
     def waiting_bytes(self) -> int:
         with self._changed:
-            return sum(parcel.size for parcel in self._queue)
+            return sum(parcel.size for parcel in self._waiting())
 
     def wait_for_room(self, size: int, stop: Callable[[], bool]) -> float:
         """Wait until `size` more bytes are within the limit, the spool is empty, or `stop` comes true; returns the seconds."""
@@ -104,17 +108,16 @@ class Spool:
     def drop_waiting_checkpoints(self, keep: str | None) -> None:
         """A newer one is coming and time is short: those not yet begun need not be stored, but for the one named `keep`."""
         with self._changed:
-            waiting = [parcel for parcel in self._queue if parcel.step is not None and not parcel.begun]
-            dropped = [parcel for parcel in waiting if parcel.files[0].parent.name != keep]
+            dropped = [parcel for parcel in self._checkpoints if not parcel.begun and parcel.files[0].parent.name != keep]
             for parcel in dropped:
-                self._queue.remove(parcel)
+                self._checkpoints.remove(parcel)
         for parcel in dropped:
             shutil.rmtree(parcel.files[0].parent, ignore_errors=True)
 
     def begun_checkpoint_age(self) -> float | None:
         """Seconds since the checkpoint that is on its way was handed over; None: none is."""
         with self._changed:
-            return next((time.monotonic() - p.added for p in self._queue if p.step is not None and p.begun), None)
+            return next((time.monotonic() - parcel.added for parcel in self._checkpoints if parcel.begun), None)
 
     def check(self) -> None:
         """Raises what ended the delivery: JobError 77 or 0, or a StoreError that trying again will not mend."""
@@ -124,7 +127,7 @@ class Spool:
     def flush(self, end: Callable[[], float]) -> bool:
         """Wait until everything is stored; False when the clock (time.monotonic) passes `end()` first.  Raises as `check`."""
         with self._changed:
-            while self._queue:
+            while self._waiting():
                 self.check()
                 if time.monotonic() >= end():
                     return False
@@ -135,7 +138,7 @@ class Spool:
     def missing(self) -> list[str]:
         """Keys of the objects that are not in the store yet."""
         with self._changed:
-            files = [file for parcel in self._queue for file in parcel.all_files if file not in self._delivered]
+            files = [file for parcel in self._waiting() for file in parcel.all_files if file not in self._delivered]
         return [file.relative_to(self.folder).as_posix() for file in files]
 
     def close(self, *, keep: bool = False) -> Path | None:
@@ -146,7 +149,7 @@ class Spool:
         kept = None
         if keep and self.folder.exists():
             with suppress(JobError):  # the disk may be full; `alexnet sync` makes those that are not there
-                for parcel in list(self._queue):
+                for parcel in self._waiting():
                     _write_manifest(parcel)
             kept = self._parent / f"alexnet-kept-{self.run.id}-{secrets.token_hex(3)}"
             self.folder.rename(kept)
@@ -159,16 +162,19 @@ class Spool:
     def _add(self, parcel: Parcel) -> None:
         parcel.size = sum(file.stat().st_size for file in parcel.files)
         with self._changed:
-            self._queue.append(parcel)
+            (self._rest if parcel.step is None else self._checkpoints).append(parcel)
             self._changed.notify_all()
 
-    def _work(self) -> None:
+    def _waiting(self) -> list[Parcel]:
+        return [*self._checkpoints, *self._rest]
+
+    def _work(self, queue: deque[Parcel]) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closing.is_set())
+                self._changed.wait_for(lambda: queue or self._closing.is_set())
                 if self._closing.is_set():
                     return
-                parcel = self._queue[0]
+                parcel = queue[0]
                 parcel.begun = True
             try:
                 if not self._tried(parcel):
@@ -179,7 +185,7 @@ class Spool:
                 self.failure = JobError(Exit.INTERNAL, f"the upload failed in an unforeseen way: {type(error).__name__}: {error}")
             with self._changed:
                 if self.failure is None:
-                    self._queue.popleft()
+                    queue.popleft()
                 self._changed.notify_all()
             if self.failure:
                 return
@@ -190,17 +196,23 @@ class Spool:
         while not self._closing.is_set():
             try:
                 self._deliver(parcel)
-                if pause > 0.5:
-                    self.say("the store is back: uploads go on")
+                self._tell(away=False)
                 return True
             except StoreError as error:
                 if not error.transient:
                     raise
-                if pause == 0.5:
-                    self.say(f"the store does not take uploads, trying again and again; training goes on. {error}")
+                self._tell(away=True, why=str(error))
                 self._closing.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         return False
+
+    def _tell(self, *, away: bool, why: str = "") -> None:
+        with self._changed:
+            changed, self._away = self._away != away, away
+        if changed and away:
+            self.say(f"the store does not take uploads, trying again and again; training goes on. {why}")
+        elif changed:
+            self.say("the store is back: uploads go on")
 
     def _deliver(self, parcel: Parcel) -> None:
         self.run.look()

@@ -15,7 +15,6 @@ from job.io.cgroup import _mounts, _paths  # where this machine has its hierarch
 from tests.e2e import commands, docker
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--epochs", "1")
 GIB = 1 << 30
 
 
@@ -100,7 +99,7 @@ known = {"memory": (5_000_000_000, 80_000_000_000), "utilization": (20, 5), "pow
 later = {0.5 * n: {"energy": 100_000 * n} for n in range(1, 400)}
 cards = [
     Card(uuid="GPU-a", energy=0, reasons=4, later=later, **known),
-    Card(uuid="GPU-b", energy=0, reasons=0, later={4.0: {"lost": True}}, **known),
+    Card(uuid="GPU-b", energy=0, reasons=0, later={2.0: {"lost": True}}, **known),
 ]
 sys.modules[__name__] = Nvml(cards)
 """
@@ -110,7 +109,7 @@ def test_two_gpus_one_lost_in_mid_run_one_at_its_power_limit(tmp_path):
     """A module in the place of nvidia-ml-py; all else is the real command."""
     (tmp_path / "pynvml.py").write_text(PLAYED)
     path = f"{tmp_path}:{ROOT}"
-    done = commands.train("torch", tmp_path, "a", "--epochs", "6", PYTHONPATH=path)
+    done = commands.train("torch", tmp_path, "a", "--epochs", "12", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("GPU 1 (NVIDIA Example) is lost: GPU is lost") == 1
     found = rows(tmp_path, "a")
@@ -167,7 +166,7 @@ def _made(controller: str, version_1: dict[str, str], version_2: dict[str, str])
 
 def test_in_a_group_the_log_shows_its_limits_and_throttling_is_noticed(group, tmp_path):
     command = commands.arguments("train", "--engine", "torch", "--output", str(tmp_path), "--run-id", "a", *commands.TINY)
-    command += [*QUICK, "--threads", "2"]
+    command += ["--epochs", "4", "--threads", "2"]
     done = subprocess.run([*group, *command], capture_output=True, text=True, check=False, timeout=300, env=commands.environment())
     assert done.returncode == 0, done.stderr
     assert "machine: the container may use 0.4 CPUs and 3.22 GB of memory" in done.stderr
@@ -213,7 +212,7 @@ def test_in_a_container_the_log_shows_its_limits(image, tmp_path):
     """With the sources of this tree in the image's place for them."""
     limits = ("--rm", "--memory", "3g", "--cpus", "1.5", "--network", "none", "--user", str(os.getuid()))
     mounts = ("-v", f"{ROOT}:/source:ro", "-v", f"{tmp_path}:/results", "-e", "PYTHONPATH=/source", "-e", "HOME=/tmp")
-    words = ("train", "--output", "/results", "--run-id", "a", *commands.TINY, *QUICK)
+    words = ("train", "--output", "/results", "--run-id", "a", *commands.TINY, "--epochs", "1")
     done = docker.docker("run", *limits, *mounts, image, *words, check=False)
     assert done.returncode == 0, done.stderr
     assert "machine: the container may use 1.5 CPUs and 3.22 GB of memory" in done.stderr

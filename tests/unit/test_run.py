@@ -1,6 +1,8 @@
 """The protocol of two attempts stepped through by hand, and checkpoints that are damaged in every place."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,8 +39,6 @@ def spool_of(run: Run, tmp_path: Path) -> Spool:
 
 
 def flushed(spool: Spool) -> None:
-    import time
-
     assert spool.flush(lambda: time.monotonic() + 20)
 
 
@@ -226,3 +226,34 @@ def test_a_checkpoint_that_vanishes_is_looked_for_again(tmp_path: Path, stored: 
     found = reader.newest_checkpoint(tmp_path / "resume", lambda _: None)
     assert found is not None
     assert found.name.startswith("step-00000030")
+
+
+def test_small_objects_do_not_wait_behind_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = attempt(tmp_path / "store")
+    go_on, whole_move = threading.Event(), FolderStore.move
+
+    def move(store: FolderStore, path: Path, key: str) -> None:
+        assert "checkpoints" not in key or go_on.wait(20)
+        whole_move(store, path, key)
+
+    monkeypatch.setattr(FolderStore, "move", move)
+    spool = spool_of(run, tmp_path)
+    try:
+        name = checkpoint(run, spool, 10, "a")
+        segment = spool.path("attempts", run.attempt, "resources-0001.jsonl")
+        segment.write_text("{}\n")
+        spool.add(segment)
+        end = time.monotonic() + 20
+        while segment.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert run.store.get(run.key("attempts", run.attempt, "resources-0001.jsonl")) == b"{}\n"
+        assert spool.missing() == [run.key("checkpoints", name, file) for file in sorted(CHECKPOINT_FILES)] + [
+            run.key("checkpoints", name, "MANIFEST.json")
+        ]
+        assert not spool.flush(lambda: 0.0)
+        go_on.set()
+        flushed(spool)
+        assert spool.stored_step == 10
+    finally:
+        go_on.set()
+        spool.close()
