@@ -141,16 +141,11 @@ def refusals(c: Cluster) -> str:
     why = []
     for engine in ("torch", "tf"):
         documents = ours(read(f"k8s/{engine}-job.yaml"))
-        documents[-1]["spec"]["template"]["spec"]["containers"][0]["args"].append(
-            "--data=digits"
-        )  # for clusters without a way to the internet
         message = at_once(c, c.start(documents), 78)
         expect("cuda" in message or "GPU" in message, f"the message does not say why: {message[-300:]}")
         why.append(next(line for line in message.splitlines() if "cuda" in line or "GPU" in line))
         c.k("delete", "job", documents[-1]["metadata"]["name"])
-    return (
-        f"wrong flag, empty run id: 2; the GPU Jobs (with --data=digits): 78; PodFailurePolicy, one pod each; the message: {why[0][:140]}…"
-    )
+    return f"wrong flag, empty run id: 2; the GPU Jobs: 78; PodFailurePolicy, one pod each; the message: {why[0][:140]}…"
 
 
 def late_secret_and_suspension(c: Cluster) -> str:

@@ -2,9 +2,11 @@
 
 import importlib
 import os
+import signal
 import sys
 import threading
 import traceback
+from types import FrameType
 
 import click
 
@@ -34,12 +36,19 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command and end the process with one of the designed exit codes."""
+    signal.signal(signal.SIGTERM, _leave)  # `train` sets its own once it knows what to store
     code = _run()
     if threading.active_count() > 1:  # an upload that hangs would be waited for, past the grace period
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """At once: an exception could be lost, raised as it is wherever the process happens to be."""
+    os.write(2, b"alexnet: stopped by SIGTERM. The same command goes on or begins again.\n")
+    os._exit(Exit.NOT_STORED)
 
 
 def _run() -> int:

@@ -87,3 +87,9 @@ class Process:
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def handles(self, number: int) -> bool:
+        """Has it set a handler for the signal?"""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (mask,) = re.findall(r"SigCgt:\s+([0-9a-f]+)", status)
+        return bool(int(mask, 16) >> number - 1 & 1)

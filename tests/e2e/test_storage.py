@@ -166,7 +166,8 @@ def test_an_upload_that_hangs_is_not_waited_for(server: Server, tmp_path: Path) 
 
 def test_sigterm_before_any_progress(server: Server, tmp_path: Path) -> None:
     process = begin("torch", server, "early", tmp_path / "t")
-    time.sleep(1.5)
+    while not process.handles(signal.SIGTERM):  # from its first line on, even before it has read its options
+        time.sleep(0.001)
     process.signal(signal.SIGTERM)
     assert process.wait(60) == 74, process.said
     assert "Traceback" not in process.said
