@@ -82,7 +82,7 @@ class TorchFile:
         last = stored.offset + sum((size - 1) * stride for size, stride in zip(stored.shape, stored.strides, strict=True))
         try:
             flat = np.frombuffer(self._read(f"{self._prefix}data/{stored.key}", None), number)
-            if prod(stored.shape) and last >= len(flat):
+            if (count := prod(stored.shape)) and (last >= len(flat) or count > len(flat)):
                 raise _Refused(f"tensor {name} reaches beyond its {len(flat)} numbers")
         except (OSError, KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, _Refused) as error:
             raise self._unreadable(error) from None

@@ -192,7 +192,10 @@ def test_only_names_of_tensors_are_known(name: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"offset": 1}, {"shape": (3, 3, 1, 1)}, {"strides": (4, 1, 1, 1)}, {"offset": -1}, {"strides": (-3, 1, 1, 1)}, {"shape": (2, 3)}],
+    [
+        *({"offset": 1}, {"shape": (3, 3, 1, 1)}, {"strides": (4, 1, 1, 1)}, {"offset": -1}, {"strides": (-3, 1, 1, 1)}, {"shape": (2, 3)}),
+        {"shape": (1 << 30, 1 << 30, 1, 1), "strides": (0, 0, 0, 0)},
+    ],
     ids=str,
 )
 def test_a_tensor_beyond_its_storage(changes: dict[str, Any], tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
