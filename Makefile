@@ -29,8 +29,8 @@ lint: $(STAMP) ## ruff and mypy
 	.venv/bin/ruff format --check job tests
 	.venv/bin/mypy
 
-test: lint ## everything but the long tests
-	$(PY) -m pytest -m 'not slow'
+test: lint ## everything but the long tests, on two cores
+	$(PY) -m pytest -m 'not slow' -n 2 --dist loadfile
 
 test-slow: $(STAMP) ## the long tests: many kills, two attempts, outages, images, real CIFAR-10 where it is
 	$(PY) -m pytest -m slow

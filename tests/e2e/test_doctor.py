@@ -157,6 +157,7 @@ def test_a_self_signed_certificate(server: Server, certificate: Path) -> None:
         assert levels(lines, *RIGHTS, "store") == {"pass"}
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers(server: Server) -> None:
     """The page has its minute all the same."""
     with socket.socket() as deaf:

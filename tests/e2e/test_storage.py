@@ -48,7 +48,7 @@ def begin(engine: str, server: Server | Proxy, run: str, temporary: Path, *words
 
 
 @pytest.mark.parametrize(
-    ("engine", "kills"), [("torch", 4), *(pytest.param(e, 20, marks=pytest.mark.slow) for e in ("torch", "tensorflow"))]
+    ("engine", "kills"), [("torch", 2), *(pytest.param(e, 20, marks=pytest.mark.slow) for e in ("torch", "tensorflow"))]
 )
 def test_kills_at_random_times(engine: str, kills: int, server: Server, alone, tmp_path: Path) -> None:
     """Each restart begins with an empty disk."""
@@ -70,7 +70,7 @@ def test_kills_at_random_times(engine: str, kills: int, server: Server, alone, t
     assert not list((tmp_path / "last").glob(".tmp-spool*")), "the spool was not cleared away"
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_the_server_is_away_for_a_while(seconds: int, alone, tmp_path: Path) -> None:
     with weed() as server:
         server.make_bucket("results")
@@ -121,7 +121,7 @@ def test_a_bad_network(seed: int, server: Server, alone, tmp_path: Path) -> None
     assert len([key for key in found if key.startswith(f"bad-{seed}/final/") and key.endswith("predictions.npz")]) == 1
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_sigterm_while_an_upload_is_under_way(times: int, server: Server, alone, tmp_path: Path) -> None:
     """Every part of an upload takes a while, so that the signal finds one on its way; the very step it comes in is stored."""
 
@@ -173,7 +173,7 @@ def test_sigterm_before_any_progress(server: Server, tmp_path: Path) -> None:
     assert "Traceback" not in process.said
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_two_attempts_on_one_run(times: int, server: Server, alone, tmp_path: Path) -> None:
     for number in range(times):
         run = f"both-{times}-{number}"

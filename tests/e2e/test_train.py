@@ -76,7 +76,7 @@ def test_another_configuration_is_refused(whole: tuple[str, Path], tmp_path: Pat
     assert "seed: 0 stored, 7 asked for" in result.stderr
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 def test_a_killed_run_ends_with_the_same_bytes(whole: tuple[str, Path], tmp_path: Path, attempt: int) -> None:
     engine, output = whole
     process = start(engine, tmp_path, "killed", "--checkpoint-steps", "7")
