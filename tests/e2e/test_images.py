@@ -11,7 +11,7 @@ import pytest
 from tests import servers
 from tests.e2e import docker
 from tests.e2e.docker import Container, run, shell
-from tests.peaks import record
+from tests.peaks import limits, record
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +91,18 @@ def test_train_to_a_volume_under_an_unknown_user(name, volume):
     record(
         f"alexnet-{name}", "digits at 64 px, CPU", memory_bytes=summary["peak_host_memory_bytes"], disk_bytes=disk, where="docker run, CPU"
     )
+
+
+def test_the_full_network_fits_the_manifests_limits(name, volume):
+    """224 pixels, 57 million parameters, evaluation and checkpoints, within what k8s/ gives the container."""
+    _, limit, disk_limit = limits(f"alexnet-{name}")
+    options = ["--network", "none", "--volume", f"{volume}:/runs", "--memory", str(limit), "--memory-swap", str(limit)]
+    run(name, "train", "--data", "digits", "--epochs", "1", "--checkpoint-steps", "4", "--run-id", "full", options=options)
+    summary = json.loads(shell(name, "cat /runs/full/summary.json", "--volume", f"{volume}:/runs"))
+    disk = int(shell(name, "du -sb /runs | cut -f1", "--volume", f"{volume}:/runs"))
+    assert disk < disk_limit
+    peak = summary["peak_host_memory_bytes"]
+    record(f"alexnet-{name}", "digits at 224 px, full width, CPU", memory_bytes=peak, disk_bytes=disk, where="docker run, CPU")
 
 
 def test_default_output_is_the_volume(name):
