@@ -4,16 +4,14 @@ What is there already and right is not fetched again, so an interrupted pull goe
 what they promise, so that the folder never claims more than it holds.
 """
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.io.checkpoint import sha256
 from job.io.folder import FolderStore
-from job.io.manifests import MANIFEST
+from job.io.manifests import MANIFEST, listed_objects
 from job.io.run import Run
 from job.io.store import Entry, NotFound, local_errors
 
@@ -32,7 +30,12 @@ class Pull:
 
     def __call__(self) -> None:
         entries = {entry.key: entry for entry in self.run.store.list(self.run.key(""))}
-        self.digests = known_digests(self.run, entries)
+        listed = listed_objects(self.run, entries)
+        self.digests = {key: entry["sha256"] for key, entry in listed.items()}
+        folders = {key.rpartition("/")[0] for key in listed}
+        for key in entries:
+            if key.endswith(MANIFEST) and key.removesuffix(MANIFEST) not in folders:
+                self.problems.append(f"{key} lists no files and digests")
         for key in sorted(self.digests.keys() - entries.keys()):
             self.problems.append(f"{key} is missing, though it is listed")
         for promise in (False, True):
@@ -78,25 +81,3 @@ def is_promise(key: str) -> bool:
 def is_constant(key: str) -> bool:
     """Can an object of this size only be the same one?  Status and the small records are fetched anew, as they cost little."""
     return not key.endswith(".json")
-
-
-def known_digests(run: Run, entries: dict[str, Entry]) -> dict[str, str]:
-    """Key → SHA-256 of all objects that a manifest or the summary lists.  Raises JobError (65) where one of these is damaged."""
-    digests: dict[str, str] = {}
-    for key in entries:
-        if key.endswith(MANIFEST):
-            digests |= _listed(run, key, "files", key.removesuffix(MANIFEST))
-        elif key == run.key("summary.json"):
-            summary = run.summary() or {}
-            digests |= _listed(run, key, "final", run.key("final", str(summary.get("attempt"))))
-    return digests
-
-
-def _listed(run: Run, key: str, field: str, folder: str) -> dict[str, str]:
-    try:
-        content: Any = json.loads(run.store.get(key))
-        return {f"{folder}/{name}": str(facts["sha256"]) for name, facts in content[field].items()}
-    except NotFound:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise JobError(Exit.DATA, f"{run.store.url}/{key} is damaged: it lists no files and digests.") from None
