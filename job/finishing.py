@@ -32,12 +32,12 @@ PAUSE = 1.0
 
 def finish(training: "Training") -> dict[str, Any]:
     """Returns the summary, once it is stored.  Raises StoreError (74) naming what could not be stored in time."""
-    model = training.newest
+    model, logits = training.newest, training.test_logits
     if training.progress.best:
-        model = training.progress.best
+        model, logits = training.progress.best, None
         load_best(training, model)
-    test = training.data.test
-    logits = training.evaluate("test", np.arange(len(test)))
+    if logits is None:
+        logits = training.evaluate("test", np.arange(len(training.data.test)))
     resources = training.sampler.stop()
     rows = samples(training)
     summary = figures(training, f"checkpoints/{model}/model.safetensors", logits) | accounts(training, resources, rows)

@@ -82,6 +82,8 @@ class Training:
         self.told_time = False
         self.newest = ""
         """name of the newest checkpoint, found or made"""
+        self.test_logits: NDArray[np.float32] | None = None
+        """of the last epoch that this attempt ended"""
         self.summary: dict[str, Any] | None = None
         self.record: dict[str, Any] = {
             "format": 1,
@@ -227,7 +229,7 @@ class Training:
         """Evaluate, log, checkpoint, and say if nothing is being learnt."""
         progress = self.progress
         epoch = len(progress.epochs)
-        logits = self.evaluate("test", np.arange(len(self.data.test)))
+        logits = self.test_logits = self.evaluate("test", np.arange(len(self.data.test)))
         labels = self.data.test.labels
         images = self.per_epoch * self.recipe.batch_size
         line: dict[str, Any] = {
