@@ -6,6 +6,7 @@ what they promise, so that the folder never claims more than it holds.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from job.core.exits import Exit, JobError
@@ -35,7 +36,9 @@ class Pull:
         folders = {key.rpartition("/")[0] for key in listed}
         for key in entries:
             if key.endswith(MANIFEST) and key.removesuffix(MANIFEST) not in folders:
-                self.problems.append(f"{key} lists no files and digests")
+                with suppress(NotFound):  # cleared away meanwhile, as in `_fetch`
+                    self.run.store.get(key)
+                    self.problems.append(f"{key} lists no files and digests")
         for key in sorted(self.digests.keys() - entries.keys()):
             self.problems.append(f"{key} is missing, though it is listed")
         for promise in (False, True):

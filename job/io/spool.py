@@ -66,8 +66,8 @@ class Spool:
         """that the last checkpoint took from hand-over to its manifest in the store"""
         self._checkpoints: deque[Parcel] = deque()
         self._rest: deque[Parcel] = deque()
-        self._away = False
-        """the store, at the last try"""
+        self._away: set[bool] = set()
+        """of checkpoints (False) and of the rest (True): whose last try met a store that was down"""
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._delivered: set[Path] = set()
@@ -196,22 +196,25 @@ class Spool:
         while not self._closing.is_set():
             try:
                 self._deliver(parcel)
-                self._tell(away=False)
+                self._tell(parcel, away=False)
                 return True
             except StoreError as error:
                 if not error.transient:
                     raise
-                self._tell(away=True, why=str(error))
+                self._tell(parcel, away=True, why=str(error))
                 self._closing.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         return False
 
-    def _tell(self, *, away: bool, why: str = "") -> None:
+    def _tell(self, parcel: Parcel, *, away: bool, why: str = "") -> None:
+        """Once when the first queue is held up, once when none is any more."""
         with self._changed:
-            changed, self._away = self._away != away, away
-        if changed and away:
+            before = bool(self._away)
+            (self._away.add if away else self._away.discard)(parcel.step is None)
+            after = bool(self._away)
+        if after and not before:
             self.say(f"the store does not take uploads, trying again and again; training goes on. {why}")
-        elif changed:
+        elif before and not after:
             self.say("the store is back: uploads go on")
 
     def _deliver(self, parcel: Parcel) -> None:
