@@ -15,8 +15,7 @@ from pathlib import Path
 
 from job.analysis.comparison import accuracy, compare
 from job.analysis.statistics import paired
-from job.analysis.text import columns
-from job.analysis.verdict import p_text, percent, points
+from job.analysis.wording import columns, p_text, percent, points
 from job.core.exits import JobError
 from job.core.metrics import wilson
 from job.io.results import Results, read_results

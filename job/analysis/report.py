@@ -15,7 +15,7 @@ from job.analysis.comparison import Comparison, Figures, compare
 from job.analysis.curves import draw_curves, draw_throughput
 from job.analysis.statistics import BINS, RESAMPLES
 from job.analysis.timeline import stored_steps, timeline
-from job.analysis.verdict import p_text, percent, points
+from job.analysis.wording import p_text, percent, points
 from job.core.metrics import confusion
 from job.io.results import Attempt, Results
 

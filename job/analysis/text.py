@@ -1,29 +1,12 @@
 """A comparison as text for a terminal."""
 
-from collections.abc import Sequence
-
 from job.analysis.comparison import Comparison
-from job.analysis.verdict import p_text, percent, points
-
-__all__ = ["columns", "percent", "table"]
+from job.analysis.wording import columns, p_text, percent, points
 
 
 def table(found: Comparison) -> str:
     parts = [runs(found), differences(found), pairs(found), agreement(found), seeds(found), classes(found), found.verdict]
     return "\n\n".join(part for part in parts if part)
-
-
-def columns(rows: Sequence[Sequence[str]], *, right: int = 0) -> str:
-    """Rows in aligned columns; those from number `right` on are numbers."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if right and i >= right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def runs(found: Comparison) -> str:

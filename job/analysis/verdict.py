@@ -1,15 +1,12 @@
-"""The comparison in one plain sentence, and how its numbers are written."""
+"""The comparison in one plain sentence."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from job.analysis.statistics import LEVEL, Paired, Seeds
-
-NAMED = 5
-"""differences that the sentence names; the table has all"""
+from job.analysis.wording import p_text, percent, points, shortened
 
 
 class Judged(Protocol):
@@ -93,24 +90,3 @@ def many_sentence(tests: Mapping[str, float], what: str, how: str) -> str:
 
 def mean_accuracy(runs: Sequence[Judged]) -> float:
     return float(np.mean([run.test_accuracy for run in runs]))
-
-
-def listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
-
-
-def shortened(words: Sequence[str]) -> str:
-    return listed(words if len(words) <= NAMED + 1 else [*words[:NAMED], f"{len(words) - NAMED} more"])
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def points(share: float) -> str:
-    """A difference in percentage points with its sign."""
-    return re.sub("^-", "−", f"{100 * share:+.1f}")
-
-
-def p_text(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"

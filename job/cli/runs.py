@@ -20,7 +20,7 @@ def runs(where: str, sort: str, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from job.analysis.text import columns, percent
+    from job.analysis.wording import columns, percent
     from job.core.exits import Exit, JobError
     from job.io.listing import list_runs, sorted_rows
     from job.io.store import open_store

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from typing import Any
 
@@ -24,8 +25,8 @@ INTERRUPTED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.NOT_STORED, Exit.SUPERSED
 THREADS = 8
 WORTH_A_PROCESS = 250
 """runs for which it pays to start another process: a request keeps Python busy for 2 ms, during which its other threads wait"""
-SHARE = 100
-"""runs that a process takes at a time"""
+SHARE = 20
+"""runs that a process takes at a time; it keeps two more in hand, for which the others wait at the end"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,15 @@ def sorted_rows(rows: Sequence[Row], key: str) -> list[Row]:
 def _share(url: str, names: list[str], now: float) -> list[Row] | tuple[Exit, str]:
     """In a process of its own.  An error comes back as its parts, since exceptions of several arguments do not travel."""
     try:
-        return _rows(open_store(url), names, now)
+        return _rows(_opened(url), names, now)
     except JobError as error:
         return error.code, str(error)
+
+
+@cache
+def _opened(url: str) -> Store:
+    """Opening a store costs as much as fifty requests."""
+    return open_store(url)
 
 
 def _rows(store: Store, names: list[str], now: float) -> list[Row]:

@@ -1,0 +1,41 @@
+"""How figures, lists and tables are written for people.  Light to import: `alexnet runs` must not wait for scipy."""
+
+import re
+from collections.abc import Sequence
+
+NAMED = 5
+"""things that a sentence names; the table has all"""
+
+
+def listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+def shortened(words: Sequence[str]) -> str:
+    return listed(words if len(words) <= NAMED + 1 else [*words[:NAMED], f"{len(words) - NAMED} more"])
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def points(share: float) -> str:
+    """A difference in percentage points with its sign."""
+    return re.sub("^-", "−", f"{100 * share:+.1f}")
+
+
+def p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: int = 0) -> str:
+    """Rows in aligned columns; those from number `right` on are numbers."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if right and i >= right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
