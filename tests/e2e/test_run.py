@@ -1,9 +1,10 @@
-"""The protocol of two attempts stepped through by hand, and checkpoints that are damaged in every place."""
+"""The protocol of two attempts stepped through by hand, and checkpoints damaged in every place: in a folder and in a bucket."""
 
 import json
 import threading
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,12 +14,23 @@ from job.core.exits import Exit, JobError
 from job.io.folder import FolderStore
 from job.io.run import CHECKPOINT_FILES, Run
 from job.io.spool import Spool
+from job.io.store import Store, open_store
 
 FILES = (*CHECKPOINT_FILES, "MANIFEST.json")
 
 
-def attempt(folder: Path, run: str = "r") -> Run:
-    made = Run(FolderStore(folder), run)
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty one."""
+    if request.param == "folder":
+        return FolderStore(tmp_path / "store")
+    for name, value in request.getfixturevalue("server").environment.items():
+        monkeypatch.setenv(name, value)
+    return open_store(f"s3://results/{uuid4().hex}")
+
+
+def attempt(store: Store, run: str = "r") -> Run:
+    made = Run(store, run)
     made.store.put_if_absent(made.key("run.json"), b"{}")
     made.claim({})
     return made
@@ -46,30 +58,29 @@ def flushed(spool: Spool) -> None:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A run with two checkpoints, of steps 10 and 20: key → content."""
     folder = tmp_path_factory.mktemp("stored")
-    run = attempt(folder / "store")
+    store = FolderStore(folder / "store")
+    run = attempt(store)
     spool = spool_of(run, folder)
     for step in (10, 20):
         checkpoint(run, spool, step, "a")
         flushed(spool)
     spool.close()
-    store = FolderStore(folder / "store")
     return {entry.key: store.get(entry.key) for entry in store.list()}
 
 
-def restored(stored: dict[str, bytes], folder: Path) -> FolderStore:
-    store = FolderStore(folder / "store")
+def restored(stored: dict[str, bytes], store: Store) -> Store:
     for key, content in stored.items():
         store.put(key, content)
     return store
 
 
-def newest(store: FolderStore, folder: Path) -> tuple[int, list[str]]:
+def newest(store: Store, folder: Path) -> tuple[int, list[str]]:
     said: list[str] = []
     found = Run(store, "r").newest_checkpoint(folder / "resume", said.append)
     return (found.state["step"] if found else -1), said
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     file=st.sampled_from(FILES),
     how=st.sampled_from(["flip", "cut", "delete"]),
@@ -77,10 +88,9 @@ def newest(store: FolderStore, folder: Path) -> tuple[int, list[str]]:
     bit=st.integers(0, 7),
 )
 def test_any_damage_to_the_newest_leads_to_the_one_before(
-    stored: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, file: str, how: str, place: float, bit: int
+    stored: dict[str, bytes], store: Store, tmp_path: Path, file: str, how: str, place: float, bit: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("damaged")
-    store = restored(stored, folder)
+    restored(stored, store)
     key = next(k for k in stored if k.startswith("r/checkpoints/step-00000020") and k.endswith(f"/{file}"))
     content = bytearray(stored[key])
     at = int(place * len(content))
@@ -88,7 +98,7 @@ def test_any_damage_to_the_newest_leads_to_the_one_before(
         store.delete(key)
     else:
         store.put(key, bytes(content[:at]) if how == "cut" else bytes([*content[:at], content[at] ^ (1 << bit), *content[at + 1 :]]))
-    step, said = newest(store, folder)
+    step, said = newest(store, tmp_path)
     if step == 20:  # the damage left the manifest's meaning as it was: a blank, say, or its last line break
         assert file == "MANIFEST.json"
         assert how != "delete"
@@ -100,12 +110,12 @@ def test_any_damage_to_the_newest_leads_to_the_one_before(
     assert "is left out" in said[0]
 
 
-def test_undamaged_the_newest_is_taken(stored: dict[str, bytes], tmp_path: Path) -> None:
-    assert newest(restored(stored, tmp_path), tmp_path) == (20, [])
+def test_undamaged_the_newest_is_taken(stored: dict[str, bytes], store: Store, tmp_path: Path) -> None:
+    assert newest(restored(stored, store), tmp_path) == (20, [])
 
 
-def test_a_manifest_cannot_lead_out_of_the_folder(stored: dict[str, bytes], tmp_path: Path) -> None:
-    store = restored(stored, tmp_path)
+def test_a_manifest_cannot_lead_out_of_the_folder(stored: dict[str, bytes], store: Store, tmp_path: Path) -> None:
+    restored(stored, store)
     key = next(k for k in stored if k.startswith("r/checkpoints/step-00000020") and k.endswith("MANIFEST.json"))
     manifest = json.loads(stored[key])
     manifest["files"]["../../../evil"] = manifest["files"].pop("state.json")
@@ -121,18 +131,18 @@ def refusal(action) -> Exit:
     return caught.value.code
 
 
-def test_the_older_attempt_leaves_at_its_next_look(tmp_path: Path) -> None:
-    first = attempt(tmp_path / "store")
-    second = attempt(tmp_path / "store")
+def test_the_older_attempt_leaves_at_its_next_look(store: Store) -> None:
+    first = attempt(store)
+    second = attempt(store)
     assert first.attempt[:4] == "0001"
     assert second.attempt[:4] == "0002"
     second.look()
     assert refusal(first.look) is Exit.SUPERSEDED
 
 
-def test_two_claims_with_one_number_leave_one_attempt(tmp_path: Path) -> None:
+def test_two_claims_with_one_number_leave_one_attempt(store: Store) -> None:
     """Both list before either claims; the greater nonce stays, whoever looks first."""
-    first, second = (Run(FolderStore(tmp_path / "store"), "r") for _ in range(2))
+    first, second = (Run(store, "r") for _ in range(2))
     first.attempt, second.attempt = "0001-aaaaaa", "0001-bbbbbb"
     for run in (first, second):
         run.store.put(run.key("attempts", run.attempt, "claim.json"), b"{}")
@@ -140,12 +150,12 @@ def test_two_claims_with_one_number_leave_one_attempt(tmp_path: Path) -> None:
     assert refusal(first.look) is Exit.SUPERSEDED
 
 
-def test_what_the_older_one_had_begun_is_neither_mixed_nor_taken(tmp_path: Path) -> None:
+def test_what_the_older_one_had_begun_is_neither_mixed_nor_taken(store: Store, tmp_path: Path) -> None:
     """It has put half of a checkpoint when the newer one takes over, and the rest afterwards: a greater step, by an older attempt."""
-    first = attempt(tmp_path / "store")
+    first = attempt(store)
     name = f"step-00000030-{first.attempt}"
     first.store.put(first.key("checkpoints", name, "model.safetensors"), b"half")
-    second = attempt(tmp_path / "store")
+    second = attempt(store)
     spool = spool_of(second, tmp_path)
     checkpoint(second, spool, 20, "second")
     flushed(spool)
@@ -156,13 +166,11 @@ def test_what_the_older_one_had_begun_is_neither_mixed_nor_taken(tmp_path: Path)
     spool.close()
 
 
-def test_the_older_one_publishes_nothing_after_the_take_over(tmp_path: Path) -> None:
-    first = attempt(tmp_path / "store")
+def test_the_older_one_publishes_nothing_after_the_take_over(store: Store, tmp_path: Path) -> None:
+    first = attempt(store)
     spool = spool_of(first, tmp_path)
-    second = attempt(tmp_path / "store")
+    second = attempt(store)
     checkpoint(first, spool, 40, "first")
-    import time
-
     end = time.monotonic() + 10
     while spool.failure is None and time.monotonic() < end:
         time.sleep(0.01)
@@ -171,21 +179,21 @@ def test_the_older_one_publishes_nothing_after_the_take_over(tmp_path: Path) -> 
     spool.close()
 
 
-def test_the_older_one_prunes_nothing(tmp_path: Path) -> None:
-    first = attempt(tmp_path / "store")
+def test_the_older_one_prunes_nothing(store: Store, tmp_path: Path) -> None:
+    first = attempt(store)
     spool = spool_of(first, tmp_path)
     for step in (10, 20):
         checkpoint(first, spool, step, "first")
         flushed(spool)
-    second = attempt(tmp_path / "store")
+    second = attempt(store)
     assert refusal(lambda: first.prune(None)) is Exit.SUPERSEDED
     assert len(second.checkpoint_names()) == 2
     spool.close()
 
 
-def test_one_summary_whoever_is_quicker(tmp_path: Path) -> None:
+def test_one_summary_whoever_is_quicker(store: Store) -> None:
     """Both looked before either put: the second finds the first's, and ends with 0."""
-    first, second = attempt(tmp_path / "store"), Run(FolderStore(tmp_path / "store"), "r")
+    first, second = attempt(store), Run(store, "r")
     second.attempt = first.attempt
     first.look()
     second.look()
@@ -194,28 +202,29 @@ def test_one_summary_whoever_is_quicker(tmp_path: Path) -> None:
     assert second.summary() == {"attempt": "first"}
 
 
-def test_a_finished_run_ends_everybody(tmp_path: Path) -> None:
-    first = attempt(tmp_path / "store")
+def test_a_finished_run_ends_everybody(store: Store) -> None:
+    first = attempt(store)
     first.commit({"attempt": first.attempt})
-    late = Run(FolderStore(tmp_path / "store"), "r")
+    late = Run(store, "r")
     assert refusal(lambda: late.claim({})) is Exit.DONE
 
 
-def test_two_stay_and_the_best(tmp_path: Path) -> None:
-    run = attempt(tmp_path / "store")
+def test_two_stay_and_the_best(store: Store, tmp_path: Path) -> None:
+    run = attempt(store)
     spool = spool_of(run, tmp_path)
     best = None
     for step in (10, 20, 30, 40):
         name = checkpoint(run, spool, step, "a", best)
         best = best or name
         flushed(spool)
-    assert [int(name.split("-")[1]) for name in run.checkpoint_names()] == [40, 30, 10]
+    kept = {entry.key.split("/")[2] for entry in store.list("r/checkpoints/")}
+    assert sorted(int(name.split("-")[1]) for name in kept) == [10, 30, 40]
     spool.close()
 
 
-def test_a_checkpoint_that_vanishes_is_looked_for_again(tmp_path: Path, stored: dict[str, bytes]) -> None:
+def test_a_checkpoint_that_vanishes_is_looked_for_again(store: Store, stored: dict[str, bytes], tmp_path: Path) -> None:
     """While it reads, a living attempt publishes a newer one and clears the old ones away."""
-    store = restored(stored, tmp_path)
+    restored(stored, store)
     reader = Run(store, "r")
     names = reader.checkpoint_names()
     listed = iter([names, [f"step-00000030-{names[0][14:]}"], []])
@@ -229,25 +238,27 @@ def test_a_checkpoint_that_vanishes_is_looked_for_again(tmp_path: Path, stored: 
     assert found.name.startswith("step-00000030")
 
 
-def test_small_objects_do_not_wait_behind_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = attempt(tmp_path / "store")
-    go_on, whole_move = threading.Event(), FolderStore.move
+def test_small_objects_do_not_wait_behind_a_checkpoint(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = attempt(store)
+    go_on, way = threading.Event(), "move" if isinstance(store, FolderStore) else "put"
+    real = getattr(store, way)
 
-    def move(store: FolderStore, path: Path, key: str) -> None:
-        assert "checkpoints" not in key or go_on.wait(20)
-        whole_move(store, path, key)
+    def held_up(*words: Path | str) -> None:
+        assert not any("checkpoints" in str(word) for word in words) or go_on.wait(20)
+        real(*words)
 
-    monkeypatch.setattr(FolderStore, "move", move)
     spool = spool_of(run, tmp_path)
+    monkeypatch.setattr(store, way, held_up)
     try:
         name = checkpoint(run, spool, 10, "a")
+        key = run.key("attempts", run.attempt, "resources-0001.jsonl")
         segment = spool.path("attempts", run.attempt, "resources-0001.jsonl")
         segment.write_text("{}\n")
         spool.add(segment)
         end = time.monotonic() + 20
-        while segment.exists() and time.monotonic() < end:
+        while not store.list(key) and time.monotonic() < end:
             time.sleep(0.01)
-        assert run.store.get(run.key("attempts", run.attempt, "resources-0001.jsonl")) == b"{}\n"
+        assert store.get(key) == b"{}\n"
         assert spool.missing() == [run.key("checkpoints", name, file) for file in sorted(CHECKPOINT_FILES)] + [
             run.key("checkpoints", name, "MANIFEST.json")
         ]
