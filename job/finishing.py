@@ -13,7 +13,7 @@ from job.analysis.efficiency import efficiency, wall_seconds
 from job.analysis.report import write_report
 from job.core import metrics
 from job.core.exits import Exit
-from job.io.checkpoint import sha256
+from job.io.checkpoint import read_tensors, sha256
 from job.io.events import write_events
 from job.io.plots import draw_all
 from job.io.resource_plots import draw_resources
@@ -60,7 +60,7 @@ def load_best(training: "Training", name: str) -> None:
     local = training.work / "best.safetensors"
     if not name.endswith(training.run.attempt):
         local = training.run.fetch_checkpoint(name, training.work / "best").folder / "model.safetensors"
-    training.load_model(local)
+    training.engine.load(read_tensors(local, training.architecture.parameter_shapes), ())
 
 
 def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> dict[str, Any]:

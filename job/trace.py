@@ -14,7 +14,7 @@ from job.core.exits import Exit, JobError
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.sampling import Purpose, StepPlan, bits, permutation, plan, steps_per_epoch
-from job.core.schedule import learning_rate
+from job.core.schedule import learning_rate, rate_factors
 from job.engines import Engine
 from job.io.checkpoint import sha256_of
 from job.io.tracefile import TraceWriter
@@ -60,7 +60,7 @@ def trace(
                 for name, array in tensors:
                     writer.add(f"{step}/{kind}/{name}", array)
     losses, hits = (np.concatenate(column) for column in zip(*outcomes, strict=True))
-    writer.add("losses", losses.astype(np.float64 if recipe.precision == "fp64" else np.float32))
+    writer.add("losses", losses.astype(recipe.dtype))
     return {
         "recipe": recipe.as_dict(),
         "seed": seed,
@@ -100,12 +100,6 @@ def plans(recipe: Recipe, architecture: Architecture, seed: int, steps: int) -> 
     for step in range(steps):
         epoch, within = divmod(step, per_epoch)
         yield plan(recipe, architecture, seed, permutation(seed, epoch, count), epoch=epoch, step=within)
-
-
-def rate_factors(recipe: Recipe, architecture: Architecture) -> dict[str, float]:
-    """As in a run: layers that a pretrained network would bring learn at their own rate."""
-    reused = [name for name in architecture.parameter_shapes if not name.startswith(architecture.head.name + ".")]
-    return dict.fromkeys(reused, recipe.pretrained_rate) if recipe.pretrained else {}
 
 
 def _packed(array: NDArray[Any]) -> bytes:

@@ -20,22 +20,21 @@ from numpy.typing import NDArray
 from job.analysis.predecessor import predecessor
 from job.core import metrics
 from job.core.exits import Exit, JobError
-from job.core.initial import initial_weights
 from job.core.ledger import Ledger
 from job.core.recipe import Recipe
 from job.core.sampling import permutation, plan, steps_per_epoch, validation_split
-from job.core.schedule import learning_rate
+from job.core.schedule import learning_rate, rate_factors
 from job.engines import Engine, evaluate
 from job.finishing import finish
-from job.io.checkpoint import read_tensors, write_tensors
 from job.io.dataset import Dataset
 from job.io.resources import Sampler
-from job.io.run import Checkpoint, Run, encoded
+from job.io.run import Run, encoded
 from job.io.spool import Spool
 from job.io.store import StoreError, local_errors
 from job.io.watch import Watch
 from job.keeping import kept
 from job.progress import Options, Progress, jsonl
+from job.state import initial_state, load_state, state_bytes, write_state
 from job.stopping import Stopped, StopSignal
 
 CHANCE_EPOCHS = 2
@@ -133,13 +132,7 @@ class Training:
         self.run.claim(self.claim)
         if note := predecessor(self.run):
             self.say(note)
-        reused = self.recipe.pretrained_rate if self.recipe.pretrained else 1.0
-        head = self.architecture.head.name + "."
-        self.engine.prepare(
-            self.recipe,
-            self.architecture,
-            {n: reused for n in self.architecture.parameter_shapes if not n.startswith(head) and reused != 1},
-        )
+        self.engine.prepare(self.recipe, self.architecture, rate_factors(self.recipe, self.architecture))
         self.engine.place("train", self.data.train.images, self.data.train.labels)
         self.engine.place("test", self.data.test.images, self.data.test.labels)
 
@@ -147,9 +140,9 @@ class Training:
         """Load the newest checkpoint that verifies, or the initial weights."""
         checkpoint = self.run.newest_checkpoint(self.work / "resume", self.say)
         if checkpoint is None:
-            self.engine.load(self._initial(), [])
+            self.engine.load(initial_state(self.recipe, self.architecture, self.options.seed, self.init_from), [])
             return
-        self._load(checkpoint, slots=True)
+        load_state(checkpoint.folder, self.engine, self.recipe, self.architecture)
         lines = (checkpoint.folder / "metrics.jsonl").read_text().splitlines()
         self.progress = Progress(**checkpoint.state["progress"], lines=[json.loads(line) for line in lines])
         self.ledger.resume(checkpoint.state.get("ledger", {}))
@@ -289,14 +282,11 @@ class Training:
         best = accuracy is not None and accuracy > progress.best_accuracy
         if best:
             progress.best, progress.best_accuracy = name, accuracy or 0.0
-        shapes = self.architecture.parameter_shapes
-        dtype = "float64" if self.recipe.precision == "fp64" else "float32"
-        slots = {f"{slot}/{n}": shape for slot in self.recipe.slots for n, shape in shapes.items()}
+        state = {"progress": progress.state, "engine": self.engine.name, "ledger": self.ledger.state()}
         try:
             with local_errors(folder):
-                write_tensors(folder / "model.safetensors", shapes, dtype, self.engine.weights())
-                write_tensors(folder / "optimizer.safetensors", slots, dtype, self.engine.slots())
-                (folder / "state.json").write_bytes(encoded(self._state()))
+                write_state(folder, self.engine, self.recipe, self.architecture)
+                (folder / "state.json").write_bytes(encoded(state))
                 (folder / "metrics.jsonl").write_text(jsonl(progress.lines))
                 if best:  # kept here as well, as the store may be away when it is wanted
                     self.work.mkdir(exist_ok=True)
@@ -308,13 +298,9 @@ class Training:
         self.snapshot_step, self.newest, self.snapshot_seconds = progress.step, name, time.monotonic() - begun
         self.spool.add_checkpoint(folder, progress.step, progress.best)
 
-    def _state(self) -> dict[str, Any]:
-        return {"progress": self.progress.state, "engine": self.engine.name, "ledger": self.ledger.state()}
-
     @property
     def checkpoint_bytes(self) -> int:
-        size = 8 if self.recipe.precision == "fp64" else 4
-        return self.architecture.parameters * size * (1 + len(self.recipe.slots))
+        return state_bytes(self.recipe, self.architecture)
 
     def save_and_leave(self) -> None:
         """Store this very step where the grace period allows it, after what is on its way; then leave."""
@@ -371,25 +357,6 @@ class Training:
             self.save_and_leave()
         assert logits is not None
         return logits
-
-    def load_model(self, path: Path) -> None:
-        """Weights alone, for a last evaluation."""
-        self.engine.load(read_tensors(path, self.architecture.parameter_shapes), ())
-
-    def _load(self, checkpoint: Checkpoint, *, slots: bool) -> None:
-        shapes = self.architecture.parameter_shapes
-        named = {f"{slot}/{n}": shape for slot in self.recipe.slots for n, shape in shapes.items()}
-        tensors = read_tensors(checkpoint.folder / "optimizer.safetensors", named) if slots else ()
-        self.engine.load(read_tensors(checkpoint.folder / "model.safetensors", shapes), tensors)
-
-    def _initial(self) -> Any:
-        """Initial weights; with `--init-from` all but the last layer come from that file."""
-        shapes, head = self.architecture.parameter_shapes, self.architecture.head.name
-        drawn = initial_weights(self.recipe, self.architecture, self.options.seed)
-        if self.init_from is None:
-            return drawn
-        reused = read_tensors(self.init_from, {n: s for n, s in shapes.items() if not n.startswith(head + ".")})
-        return [*reused, *((n, a) for n, a in drawn if n.startswith(head + "."))]
 
     def _precision(self, recipe: Recipe) -> str:
         """`auto` continues a stored run as it began."""

@@ -131,6 +131,11 @@ class Recipe:
         """Names of the optimiser's tensors, one of each for every parameter."""
         return ("momentum",) if self.optimizer == "sgd" else ("first_moment", "second_moment")
 
+    @property
+    def dtype(self) -> Literal["float32", "float64"]:
+        """In which weights and the optimiser's tensors are kept; bf16 only computes in fewer bits."""
+        return "float64" if self.precision == "fp64" else "float32"
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -87,7 +87,7 @@ def _device(facts: Mapping[str, Any]) -> str:
 def needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
     """Host bytes of a training, part by part.  The framework's share is the peak of the process that tried its kernels."""
     architecture = recipe.architecture()
-    size = 8 if recipe.precision == "fp64" else 4
+    size = np.dtype(recipe.dtype).itemsize
     measured = [report for report in reports if "memory_bytes" in report]
     found = {
         "framework": max((report["memory_bytes"] for report in measured), default=FRAMEWORK),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from job.core.recipe import Recipe
+from job.state import state_bytes
 
 Level = Literal["pass", "warn", "fail"]
 
@@ -49,6 +50,4 @@ class Question:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Weights and the optimiser's tensors."""
-        size = 8 if self.recipe.precision == "fp64" else 4
-        return self.recipe.architecture().parameters * size * (1 + len(self.recipe.slots))
+        return state_bytes(self.recipe, self.recipe.architecture())
