@@ -53,7 +53,7 @@ IMAGE = $(if $(REGISTRY),$(REGISTRY:%/=%)/)alexnet-$(1):$(TAG)
 build: $(IMAGES:%=build-%) ## both images; BASE_IMAGE=, TAG=, REGISTRY=, and for a firewall ca=FILE pip.conf=FILE apt.conf=FILE
 
 build-%:
-	DOCKER_BUILDKIT=1 $(DOCKER) build -f Dockerfile.$* -t $(call IMAGE,$*) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	DOCKER_BUILDKIT=1 $(DOCKER) build -f Dockerfile.$* -t $(call IMAGE,$*) -t alexnet-$* $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
 	    --build-arg VERSION=$(TAG) --build-arg REVISION=$$(git describe --always --dirty 2>/dev/null || echo unknown) \
 	    --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(SECRETS) .
 	@$(DOCKER) image inspect --format '$(call IMAGE,$*): {{.Size}} bytes' $(call IMAGE,$*)

@@ -118,13 +118,20 @@ def checkpoints() -> list[Row]:
     tensors = list(initial_weights(recipe, architecture, 0))
     with tempfile.TemporaryDirectory() as folder, weed() as server:
 
-        def new() -> Path:
-            return Path(folder, secrets.token_hex(4))
+        def fresh(write: Callable[[Path], object]) -> None:
+            """To a new file, gone afterwards, so that no try pays for what the one before it left to be written out."""
+            path = Path(folder, secrets.token_hex(4))
+            write(path)
+            path.unlink()
 
-        write = timed(lambda: write_tensors(new(), architecture.parameter_shapes, "float32", tensors))
-        path = next(Path(folder).iterdir())
+        def write_ours(path: Path) -> None:
+            write_tensors(path, architecture.parameter_shapes, "float32", tensors)
+
+        path = Path(folder, "model.safetensors")
+        write_ours(path)
         data = path.read_bytes()
-        alone = timed(lambda: new().write_bytes(data))
+        write = timed(lambda: fresh(write_ours))
+        alone = timed(lambda: fresh(lambda path: path.write_bytes(data)))
         hashing = timed(lambda: sha256(path))
         storing = timed(lambda: bucket(server).put("model.safetensors", path))
     size = len(data) / 1e6

@@ -106,8 +106,8 @@ def test_the_full_network_fits_the_manifests_limits(name, volume):
 
 
 def test_default_output_is_the_volume(name):
-    """`docker run IMAGE train` without any option of Docker's leaves its results in /runs."""
-    done = docker.docker("run", "--rm", docker.image(name), *DIGITS, *LENGTH)
+    """`docker run alexnet-torch train`, without a tag and without any option of Docker's, leaves its results in /runs."""
+    done = docker.docker("run", "--rm", f"alexnet-{name}", *DIGITS, *LENGTH)
     assert re.search(rf"results in /runs/digits-{NAMES[name]}-\d{{8}}-", done.stderr)
 
 
