@@ -28,7 +28,6 @@ from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumErro
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from job import __version__
 from job.core.exits import Exit, JobError
 from job.io.failures import ConflictError, UnsupportedError, told
 from job.io.store import TEMPORARY, Entry, NotFound, Store, StoreError, checked, checked_folder, checked_prefix, is_key, local_errors
@@ -222,7 +221,7 @@ def _client() -> Any:
 def _settings() -> Config:
     overruled = "AWS_MAX_ATTEMPTS" in os.environ
     return Config(
-        user_agent=f"alexnet-job/{__version__}",  # boto3 puts its own together anew for each request, a tenth of a small one's time
+        user_agent="alexnet-job",  # boto3 puts its own together anew for each request, a tenth of a small one's time
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         tcp_keepalive=True,

@@ -298,11 +298,11 @@ def test_no_secret_at_debug_level(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_watcher_sees_how_far_it_is(server: Server, tmp_path: Path) -> None:
-    process = begin("torch", server, "watched", tmp_path / "t")
+    process = begin("torch", server, "watched", tmp_path / "t", "--epochs", "2")
     process.wait_for("epoch 1/")
     assert process.wait() == 0
     found = objects(server)
     status = json.loads(next(data for key, data in found.items() if key.startswith("watched/attempts/") and key.endswith("status.json")))
-    assert (status["run"], status["epochs"], status["steps"]) == ("watched", 12, 540)
+    assert (status["run"], status["epochs"], status["steps"]) == ("watched", 2, 90)
     end = json.loads(next(data for key, data in found.items() if key.startswith("watched/attempts/") and key.endswith("end.json")))
-    assert (end["exit_code"], end["epoch"], end["step"]) == (0, 12, 540)
+    assert (end["exit_code"], end["epoch"], end["step"]) == (0, 2, 90)
