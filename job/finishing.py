@@ -166,20 +166,25 @@ def commit(training: "Training", summary: dict[str, Any]) -> None:
     def limit() -> float:
         return min(end, training.stop.deadline())
 
+    told = False
     flushed = training.spool.flush(limit)
-    if flushed and not training.run.store.conditional:
-        training.say(
-            f"{training.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary wins, "
-            "each being whole"
-        )
     while flushed:
         try:
+            if not training.run.store.conditional and not told:
+                told = True
+                training.say(
+                    f"{training.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary "
+                    "wins, each being whole"
+                )
             return training.run.commit(summary)
         except StoreError as error:
-            if not error.transient or time.monotonic() + PAUSE > limit():
+            if not error.transient:
                 raise
+            if time.monotonic() + PAUSE > limit():
+                break
             time.sleep(PAUSE)
     if training.stop() and training.has_stored_progress:
         training.summary = None
         raise Stopped
-    raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {timeout:.0f} s (--flush-timeout).")
+    allowed = f"the grace period of {training.stop.grace:.0f} s (--grace)" if training.stop() else f"{timeout:.0f} s (--flush-timeout)"
+    raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {allowed}.")

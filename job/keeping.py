@@ -1,37 +1,63 @@
 """Nothing is lost: what a store does not take stays in a folder that `alexnet sync` delivers later."""
 
 import shutil
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from job.core.exits import JobError
+from job.core.exits import Exit, JobError
 from job.io.run import encoded
-from job.io.store import StoreError
+from job.io.store import StoreError, new_file_beside
 
 if TYPE_CHECKING:
     from job.training import Training
 
 
-def kept(training: "Training", error: StoreError) -> StoreError:
-    """The error to end with: it names every object that is missing, and the folder that holds them all."""
-    spool, run = training.spool, training.run
-    if training.summary is None and not training.stop() and training.progress.step > max(training.found_step, training.snapshot_step):
+def kept(training: "Training", error: JobError) -> JobError:
+    """The error to end with.  Where the store failed, the state in memory is kept as well."""
+    if error.code in (Exit.SUPERSEDED, Exit.DONE):
+        return error
+    failed = isinstance(error, StoreError)
+    unstored = training.progress.step > max(training.found_step, training.snapshot_step)
+    if failed and unstored and training.summary is None and not training.stop():
         with suppress(JobError):  # the disk is full, say: the first error is the one to tell
             training.read_losses()
             training.snapshot()
+    return JobError(error.code, f"{error} {keep(training, wait=not failed)}".rstrip())
+
+
+def keep(training: "Training", *, wait: bool = True) -> str:
+    """End the delivery, after what it takes to deliver all where `wait` is true and time allows.
+
+    A sentence that names every object that is missing, and the folder that holds them all; "" where none is."""
+    spool, run = training.spool, training.run
+    training.sampler.stop()
+    if wait:
+        end = time.monotonic() + training.options.flush_timeout
+        with suppress(JobError):
+            spool.flush(lambda: min(end, training.stop.deadline()))
+    spool.halt()
     missing = spool.missing()
-    if not missing and training.summary is None:
-        return error
-    objects = {"run.json": training.record, f"attempts/{run.attempt}/claim.json": training.claim, "summary.json": training.summary}
-    for name, value in objects.items():
-        if value is not None:
-            spool.path(*name.split("/")).write_bytes(encoded(value))
-    if training.summary:
+    if training.summary is not None:
         missing.append(run.key("summary.json"))
+    if not missing:
+        return ""
     shutil.rmtree(training.work, ignore_errors=True)
+    objects = {"run.json": training.record, f"attempts/{run.attempt}/claim.json": training.claim, "summary.json": training.summary}
+    unwritten = []
+    for name, value in objects.items():
+        if value is None:
+            continue
+        try:
+            path = spool.path(*name.split("/"))
+            with new_file_beside(path) as temporary:
+                temporary.write_bytes(encoded(value))
+                temporary.replace(path)
+        except (OSError, JobError):
+            unwritten.append(name)
     folder = spool.close(keep=True)
-    return StoreError(
-        error.code,
-        f"{error} Not stored: {', '.join(missing)}. These objects are kept in {folder}, as long as that folder lives; "
-        f"`alexnet sync {folder} {run.store.url}` delivers them later.",
+    but = f" ({', '.join(unwritten)} could not be written there)" if unwritten else ""
+    return (
+        f"Not stored: {', '.join(missing)}. These objects are kept in {folder}{but}, as long as that folder lives; "
+        f"`alexnet sync {folder} {run.store.url}` delivers them later."
     )

@@ -9,8 +9,8 @@ MARGIN = 2.0
 """seconds of the grace period that are left for the way out"""
 
 
-class Stopped(Exception):  # noqa: N818  an answer rather than an error
-    """A signal asked the run to stop."""
+class Stopped(BaseException):
+    """A signal asked the run to stop; its text says what is kept where.  No Exception: libraries catch those, and try again."""
 
 
 class StopSignal:

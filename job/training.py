@@ -30,9 +30,9 @@ from job.io.dataset import Dataset
 from job.io.resources import Sampler
 from job.io.run import Run, encoded
 from job.io.spool import Spool
-from job.io.store import StoreError, local_errors
+from job.io.store import local_errors
 from job.io.watch import Watch
-from job.keeping import kept
+from job.keeping import keep, kept
 from job.progress import Options, Progress, jsonl
 from job.state import initial_state, load_state, state_bytes, write_state
 from job.stopping import Stopped, StopSignal
@@ -79,6 +79,8 @@ class Training:
         self.snapshot_step = -1
         self.snapshot_seconds: float | None = None
         self.told_time = False
+        self.validation_accuracy: float | None = None
+        """of the epoch that has just ended, until a checkpoint holds it"""
         self.newest = ""
         """name of the newest checkpoint, found or made"""
         self.test_logits: NDArray[np.float32] | None = None
@@ -113,8 +115,14 @@ class Training:
                 self.finish_epoch()
             self.summary = finish(self)
             return self.summary
-        except StoreError as error:
-            raise kept(self, error) from error
+        except Stopped:
+            raise Stopped(keep(self)) from None
+        except JobError as error:
+            raise kept(self, error) from None
+        except BaseException as error:
+            if sentence := keep(self, wait=isinstance(error, Exception)):
+                self.say(sentence)
+            raise
         finally:
             self.sampler.stop()
             self.watch.close()
@@ -201,13 +209,17 @@ class Training:
         losses, hits = self.engine.read()
         first = self.progress.step - len(losses) + 1
         for step, loss in enumerate(losses, first):
-            if not math.isfinite(loss):
-                raise JobError(
-                    Exit.DIVERGED,
-                    f"step {step}: the loss is {loss}, so the training has diverged. The last checkpoint before it is kept. "
-                    "Lower learning_rate, lengthen warmup, or set clip_norm.",
-                )
+            self.check_finite(loss, "loss", step)
         self.progress.add(losses.tolist(), hits.tolist())
+
+    def check_finite(self, loss: float, name: str, step: int) -> None:
+        """Raises JobError (76)."""
+        if not math.isfinite(loss):
+            raise JobError(
+                Exit.DIVERGED,
+                f"step {step}: the {name} is {loss}, so the training has diverged. The last checkpoint before it is kept. "
+                "Lower learning_rate, lengthen warmup, or set clip_norm.",
+            )
 
     def log_interval(self, epoch: int) -> None:
         progress, batch = self.progress, self.recipe.batch_size
@@ -240,6 +252,8 @@ class Training:
             held_out = self.evaluate("train", self.held_out)
             line["validation_loss"] = metrics.cross_entropy(held_out, self.data.train.labels[self.held_out])
             line["validation_accuracy"] = metrics.accuracy(held_out, self.data.train.labels[self.held_out])
+        for name in ("test_loss", "validation_loss"):
+            self.check_finite(line.get(name, 0.0), name.replace("_", " "), progress.step)
         line["seconds"] = self.ledger.end_epoch()["seconds"]
         line |= self.energy_of_epoch(images)
         progress.lines.append(line)
@@ -255,7 +269,8 @@ class Training:
                 f"not learning: after {epoch + 1} epochs the loss is still {line['train_loss']:.3f}, as for a guess. "
                 "Look at learning_rate (too high kills the ReLUs), the labels and the initial weights."
             )
-        self.checkpoint(accuracy=line.get("validation_accuracy"))
+        self.validation_accuracy = line.get("validation_accuracy")
+        self.checkpoint()
 
     def energy_of_epoch(self, images: int) -> dict[str, Any]:
         """Since the last epoch's end, where a counter exists; of an epoch that was resumed in its middle nothing is said."""
@@ -264,19 +279,19 @@ class Training:
             return {}
         return {"energy_joules": round(self.energy_before - before, 1), "train_images": images}
 
-    def checkpoint(self, accuracy: float | None = None) -> None:
+    def checkpoint(self) -> None:
         """Hand a checkpoint over to the spool, which may have to make room first."""
         self.check()
         with self.ledger.spend("upload wait"):
             self.spool.wait_for_room(self.checkpoint_bytes, self.stop)
         with self.ledger.spend("checkpoint stall"):
-            self.snapshot(accuracy)
+            self.snapshot()
         if self.stop():
             self.save_and_leave()
 
-    def snapshot(self, accuracy: float | None = None) -> None:
+    def snapshot(self) -> None:
         """Write all state to files of the spool, tensor by tensor."""
-        progress, begun = self.progress, time.monotonic()
+        progress, accuracy, begun = self.progress, self.validation_accuracy, time.monotonic()
         name = f"step-{progress.step:08d}-{self.run.attempt}"
         folder = self.spool.path("checkpoints", name, "state.json").parent
         best = accuracy is not None and accuracy > progress.best_accuracy
@@ -291,10 +306,14 @@ class Training:
                 if best:  # kept here as well, as the store may be away when it is wanted
                     self.work.mkdir(exist_ok=True)
                     (self.work / "best.safetensors").unlink(missing_ok=True)
-                    os.link(folder / "model.safetensors", self.work / "best.safetensors")
+                    try:
+                        os.link(folder / "model.safetensors", self.work / "best.safetensors")
+                    except OSError:  # a file system without hard links
+                        shutil.copyfile(folder / "model.safetensors", self.work / "best.safetensors")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)  # half a checkpoint is none
             raise
+        self.validation_accuracy = None
         self.snapshot_step, self.newest, self.snapshot_seconds = progress.step, name, time.monotonic() - begun
         self.spool.add_checkpoint(folder, progress.step, progress.best)
 
@@ -304,9 +323,10 @@ class Training:
 
     def save_and_leave(self) -> None:
         """Store this very step where the grace period allows it, after what is on its way; then leave."""
+        self.spool.drop_stale_checkpoints()
         if self.progress.step > max(self.found_step, self.snapshot_step) and self.time_for_another():
-            self.spool.drop_waiting_checkpoints(keep=self.progress.best)
             self.snapshot()
+            self.spool.drop_stale_checkpoints()
         self.sampler.stop()
         self.spool.flush(self.stop.deadline)
         raise Stopped

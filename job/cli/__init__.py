@@ -63,7 +63,8 @@ def _run() -> int:
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader has seen enough; what is left in the buffers must not raise again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
     except Exception:
         traceback.print_exc()

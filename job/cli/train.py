@@ -33,7 +33,10 @@ class Display:
             tqdm.write(line, file=sys.stderr)
             return
         stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "message": line}
-        print(json.dumps(stamp | facts) if self.json else f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+        try:
+            print(json.dumps(stamp | facts) if self.json else f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+        except BrokenPipeError:  # whoever read the log is gone; the run goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def show(self, step: int, total: int, loss: float, speed: float) -> None:
         if not self.terminal:
@@ -184,8 +187,8 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     )
     try:
         summary = training()
-    except Stopped:
-        return _stopped(training, stop, display)
+    except Stopped as stopped:
+        return _stopped(training, stop, display, str(stopped))
     except JobError as error:
         if run.attempt and error.code is not Exit.DONE:
             _record_end(training, error.code, str(error))
@@ -203,18 +206,18 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     return Exit.DONE
 
 
-def _stopped(training: Any, stop: StopSignal, display: Display) -> int:
-    """143 only where this attempt has stored progress."""
+def _stopped(training: Any, stop: StopSignal, display: Display, kept: str) -> int:
+    """143 only where this attempt has stored progress.  `kept`: a sentence on what is not stored."""
     if stop.number == signal.SIGINT:
         code, reason = Exit.INTERRUPTED, "stopped by Ctrl-C"
     elif training.has_stored_progress:
         code, reason = Exit.TERMINATED, "stopped by SIGTERM"
     else:
         code, reason = Exit.NOT_STORED, "stopped by SIGTERM before any progress"
-    if stop.left() > 0:
+    if training.run.attempt and stop.left() > 0:
         _record_end(training, code, reason)
     stored = f"a checkpoint of step {training.stored_step} is stored" if training.has_stored_progress else "nothing new was stored"
-    display.say(f"{reason}: {stored}. Continue with the same command and --run-id {training.run.id}")
+    display.say(f"{reason}: {stored}. Continue with the same command and --run-id {training.run.id}. {kept}".removesuffix(". "))
     return code
 
 

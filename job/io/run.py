@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Run:
             )
         self.store, self.id = store, run_id
         self.attempt = ""
+        self.damaged: set[str] = set()
+        """checkpoints that did not verify"""
 
     def key(self, *parts: str) -> str:
         return "/".join((self.id, *parts))
@@ -119,6 +122,7 @@ class Run:
             except JobError as error:
                 if error.code is not Exit.DATA:
                     raise
+                self.damaged.add(name)
                 say(f"checkpoint {name} is left out: {error}")
                 shutil.rmtree(folder / name, ignore_errors=True)
         return None
@@ -151,15 +155,32 @@ class Run:
         return Checkpoint(name=name, folder=target, state=json.loads((target / "state.json").read_text()))
 
     def prune(self, best: str | None) -> None:
-        """Delete all but the newest two complete checkpoints and the best one, each manifest first."""
+        """Delete what is older than the newest two good checkpoints, each manifest first, but for `best` and what those two call best.
+
+        The look comes after the listing: what a newer attempt stores later was not listed, and cannot be deleted.
+        """
+        names = self.checkpoint_names()
+        good = (n for n in names if n not in self.damaged and self.store.list(self.key("checkpoints", n, "MANIFEST.json")))
+        kept = list(islice(good, KEPT))
+        spared = {best, *map(self._best_by, kept)}
         self.look()
-        whole = [n for n in self.checkpoint_names() if self.store.list(self.key("checkpoints", n, "MANIFEST.json"))]
-        for name in whole[KEPT:]:
-            if name != best:
+        for name in names:
+            if len(kept) == KEPT and name < kept[-1] and name not in spared:
                 for entry in sorted(
                     self.store.list(self.key("checkpoints", name) + "/"), key=lambda e: not e.key.endswith("MANIFEST.json")
                 ):
                     self.store.delete(entry.key)
+
+    def _best_by(self, name: str) -> str | None:
+        """The best checkpoint by the account of this one, which may be continued from."""
+        try:
+            return str(self.read("checkpoints", name, "state.json")["progress"]["best"])
+        except (KeyError, TypeError):
+            return None
+        except JobError as error:
+            if error.code is not Exit.DATA:
+                raise
+            return None
 
     def commit(self, summary: dict[str, Any]) -> None:
         """Put the summary, once: the run is complete.  Raises JobError (0) if another attempt has done so."""

@@ -13,8 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +25,8 @@ from job.io.store import TEMPORARY, StoreError, local_errors
 
 LONGEST_PAUSE = 10.0
 """seconds between two tries of a store that is down"""
+HALT_SECONDS = 0.5
+"""that the end of a delivery is waited for"""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,8 +39,8 @@ class Parcel:
     best: str | None = None
     size: int = 0
     """bytes"""
-    added: float = field(default_factory=time.monotonic)
-    begun: bool = False
+    begun: float | None = None
+    """time.monotonic() when its delivery began"""
 
     @property
     def manifest(self) -> Path | None:
@@ -63,7 +64,7 @@ class Spool:
         self.stored_step = -1
         """of the newest checkpoint that this attempt has in the store"""
         self.upload_seconds: float | None = None
-        """that the last checkpoint took from hand-over to its manifest in the store"""
+        """that the delivery of the last checkpoint took"""
         self._checkpoints: deque[Parcel] = deque()
         self._rest: deque[Parcel] = deque()
         self._away: set[bool] = set()
@@ -71,8 +72,11 @@ class Spool:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._delivered: set[Path] = set()
-        for queue in (self._checkpoints, self._rest):
-            threading.Thread(target=self._work, args=(queue,), name="spool", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._work, args=(queue,), name="spool", daemon=True) for queue in (self._checkpoints, self._rest)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def path(self, *parts: str) -> Path:
         """The place of an object of the run, its folder made."""
@@ -105,19 +109,20 @@ class Spool:
         """Hand over files made at `path(…)`."""
         self._add(Parcel(files=list(files)))
 
-    def drop_waiting_checkpoints(self, keep: str | None) -> None:
-        """A newer one is coming and time is short: those not yet begun need not be stored, but for the one named `keep`."""
+    def drop_stale_checkpoints(self) -> None:
+        """Time is short: of those whose delivery has not begun only the newest is stored, and the one that it calls the best."""
         with self._changed:
-            dropped = [parcel for parcel in self._checkpoints if not parcel.begun and parcel.files[0].parent.name != keep]
+            waiting = [*self._checkpoints]
+            dropped = [each for each in waiting[:-1] if each.begun is None and each.files[0].parent.name != waiting[-1].best]
             for parcel in dropped:
                 self._checkpoints.remove(parcel)
         for parcel in dropped:
             shutil.rmtree(parcel.files[0].parent, ignore_errors=True)
 
     def begun_checkpoint_age(self) -> float | None:
-        """Seconds since the checkpoint that is on its way was handed over; None: none is."""
+        """Seconds since the delivery of the checkpoint that is on its way began; None: none is."""
         with self._changed:
-            return next((time.monotonic() - parcel.added for parcel in self._checkpoints if parcel.begun), None)
+            return next((time.monotonic() - parcel.begun for parcel in self._checkpoints if parcel.begun is not None), None)
 
     def check(self) -> None:
         """Raises what ended the delivery: JobError 77 or 0, or a StoreError that trying again will not mend."""
@@ -141,16 +146,19 @@ class Spool:
             files = [file for parcel in self._waiting() for file in parcel.all_files if file not in self._delivered]
         return [file.relative_to(self.folder).as_posix() for file in files]
 
+    def halt(self) -> None:
+        """End the delivery, so that what is missing stays missing.  An upload that hangs is not waited for."""
+        self._close()
+        end = time.monotonic() + HALT_SECONDS
+        for thread in self._threads:
+            thread.join(max(end - time.monotonic(), 0))
+
     def close(self, *, keep: bool = False) -> Path | None:
-        """End the delivery.  `keep`: the folder stays, under a name that no later attempt clears away, and is returned."""
-        self._closing.set()
-        with self._changed:
-            self._changed.notify_all()
+        """`keep`: the folder stays, under a name that no later attempt clears away, and is returned; `alexnet sync` makes the manifests
+        that are not there."""
+        self._close()
         kept = None
         if keep and self.folder.exists():
-            with suppress(JobError):  # the disk may be full; `alexnet sync` makes those that are not there
-                for parcel in self._waiting():
-                    _write_manifest(parcel)
             kept = self._parent / f"alexnet-kept-{self.run.id}-{secrets.token_hex(3)}"
             self.folder.rename(kept)
             (kept / ".lock").unlink(missing_ok=True)
@@ -158,6 +166,11 @@ class Spool:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
         return kept
+
+    def _close(self) -> None:
+        self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
 
     def _add(self, parcel: Parcel) -> None:
         parcel.size = sum(file.stat().st_size for file in parcel.files)
@@ -175,7 +188,7 @@ class Spool:
                 if self._closing.is_set():
                     return
                 parcel = queue[0]
-                parcel.begun = True
+                parcel.begun = parcel.begun or time.monotonic()
             try:
                 if not self._tried(parcel):
                     return
@@ -224,7 +237,8 @@ class Spool:
             if file not in self._delivered:
                 self._deliver_file(file)
         if parcel.step is not None:
-            self.stored_step, self.upload_seconds = parcel.step, time.monotonic() - parcel.added
+            assert parcel.begun is not None
+            self.stored_step, self.upload_seconds = parcel.step, time.monotonic() - parcel.begun
             shutil.rmtree(parcel.files[0].parent, ignore_errors=True)
             self.run.prune(parcel.best)
 

@@ -56,12 +56,17 @@ class Process:
         command = arguments("train", "--engine", engine, "--output", str(output), "--run-id", run, *TINY, *words)
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**variables))
         self.lines: list[str] = []
+        self._listening = True
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr
-        self.lines.extend(iter(self.process.stderr.readline, ""))
+        for line in iter(self.process.stderr.readline, ""):
+            self.lines.append(line)
+            if not self._listening:
+                self.process.stderr.close()
+                return
 
     @property
     def said(self) -> str:
@@ -84,6 +89,10 @@ class Process:
         code = self.process.wait(seconds)
         self._reader.join(10)
         return code
+
+    def stop_reading(self) -> None:
+        """The reader of the log goes away: the line after the next finds a broken pipe."""
+        self._listening = False
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

@@ -41,7 +41,7 @@ def checkpoint(run: Run, spool: Spool, step: int, content: str, best: str | None
     name = f"step-{step:08d}-{run.attempt}"
     folder = spool.path("checkpoints", name, "state.json").parent
     for file in CHECKPOINT_FILES:
-        (folder / file).write_text(json.dumps({"step": step, "file": file, "by": content}))
+        (folder / file).write_text(json.dumps({"step": step, "file": file, "by": content, "progress": {"best": best}}))
     spool.add_checkpoint(folder, step, best)
     return name
 
@@ -217,9 +217,105 @@ def test_two_stay_and_the_best(store: Store, tmp_path: Path) -> None:
         name = checkpoint(run, spool, step, "a", best)
         best = best or name
         flushed(spool)
-    kept = {entry.key.split("/")[2] for entry in store.list("r/checkpoints/")}
-    assert sorted(int(name.split("-")[1]) for name in kept) == [10, 30, 40]
+    assert steps_in(store) == [10, 30, 40]
     spool.close()
+
+
+def test_what_a_kept_one_calls_the_best_stays(store: Store, tmp_path: Path) -> None:
+    """The newest may turn out damaged: then the one before is continued from, and may end with its best."""
+    run = attempt(store)
+    spool = spool_of(run, tmp_path)
+    first = f"step-00000010-{run.attempt}"
+    for step, best in ((10, first), (20, first), (30, first), (40, f"step-00000040-{run.attempt}")):
+        checkpoint(run, spool, step, "a", best)
+        flushed(spool)
+    assert steps_in(store) == [10, 30, 40]
+    spool.close()
+
+
+def test_damaged_ones_do_not_drive_out_good_ones(store: Store, tmp_path: Path) -> None:
+    first = attempt(store)
+    spool = spool_of(first, tmp_path)
+    for step in (10, 20):
+        checkpoint(first, spool, step, "first")
+        flushed(spool)
+    spool.close()
+    checkpoints = {step: f"step-{step:08d}-{first.attempt}" for step in (10, 20)}
+    store.put(first.key("checkpoints", checkpoints[20], "model.safetensors"), b"damaged")
+    second = attempt(store)
+    found = second.newest_checkpoint(tmp_path / "resume", lambda _: None)
+    assert found is not None
+    assert found.name == checkpoints[10]
+    spool = spool_of(second, tmp_path)
+    checkpoint(second, spool, 15, "second")
+    flushed(spool)
+    assert steps_in(store) == [10, 15, 20]
+    for step in (25, 30):
+        checkpoint(second, spool, step, "second")
+        flushed(spool)
+    assert steps_in(store) == [25, 30]
+    spool.close()
+
+
+def test_a_take_over_in_the_middle_of_a_prune(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older attempt has looked, and then hangs; what the newer one stores meanwhile, and commits, is not the older one's to delete."""
+    first = attempt(store)
+    spool = spool_of(first, tmp_path)
+    for step in (10, 20):
+        checkpoint(first, spool, step, "first")
+        flushed(spool)
+    real_look = first.look
+    best = []
+
+    def look_and_hang() -> None:
+        real_look()
+        second = attempt(store)
+        newer = spool_of(second, tmp_path)
+        for step in (30, 40, 50):
+            name = checkpoint(second, newer, step, "second", best[0] if best else f"step-00000030-{second.attempt}")
+            best.append(name)
+            flushed(newer)
+        newer.close()
+        second.commit({"model": f"checkpoints/{best[0]}/model.safetensors"})
+
+    monkeypatch.setattr(first, "look", look_and_hang)
+    first.prune(None)
+    assert steps_in(store) == [30, 40, 50]
+    spool.close()
+
+
+def test_when_time_is_short_only_the_newest_and_its_best_are_delivered(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = attempt(store)
+    go_on, way = threading.Event(), "move" if isinstance(store, FolderStore) else "put"
+    real = getattr(store, way)
+
+    def held_up(*words: Path | str) -> None:
+        assert not any("checkpoints" in str(word) for word in words) or go_on.wait(20)
+        real(*words)
+
+    monkeypatch.setattr(store, way, held_up)
+    spool = spool_of(run, tmp_path)
+    try:
+        best = f"step-00000020-{run.attempt}"
+        for step in (10, 20, 30, 40, 50):
+            checkpoint(run, spool, step, "a", best if step >= 20 else None)
+            while step == 10 and spool.begun_checkpoint_age() is None:
+                time.sleep(0.01)
+        spool.drop_stale_checkpoints()
+        go_on.set()
+        flushed(spool)
+        assert spool.stored_step == 50
+        assert steps_in(store) in ([20, 50], [10, 20, 50])
+    finally:
+        go_on.set()
+        spool.close()
+
+
+def steps_in(store: Store) -> list[int]:
+    """Of the checkpoints that have objects."""
+    return sorted({int(entry.key.split("/")[2].split("-")[1]) for entry in store.list("r/checkpoints/")})
 
 
 def test_a_checkpoint_that_vanishes_is_looked_for_again(store: Store, stored: dict[str, bytes], tmp_path: Path) -> None:

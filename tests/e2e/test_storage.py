@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from tests.e2e.commands import TINY, Process, alexnet, arguments, environment, train
 from tests.e2e.stored import digest, folder_objects, losses, objects, verified
-from tests.proxy import Delay, Proxy
+from tests.proxy import Delay, Error, Proxy
 from tests.servers import Server, weed
 
 LONG = ("--epochs", "12", "--checkpoint-steps", "15")
@@ -196,6 +197,128 @@ def test_two_attempts_on_one_run(times: int, server: Server, alone, tmp_path: Pa
         assert len([key for key in found if key == f"{run}/summary.json"]) == 1
 
 
+def test_stopped_while_the_server_is_away(alone, tmp_path: Path) -> None:
+    """What it had trained meanwhile is kept, and `alexnet sync` brings it: the run goes on from its last step."""
+    with weed() as server:
+        server.make_bucket("results")
+        process = begin("torch", server, "away", tmp_path / "t", "--grace", "8", "--spool", str(tmp_path))
+        process.wait_for("first checkpoint")
+        server.kill()
+        process.wait_for("trying again and again")
+        before = process.step
+        while process.step < before + 30:
+            time.sleep(0.01)
+        process.signal(signal.SIGTERM)
+        assert process.wait(60) == 143, process.said
+        kept = next(tmp_path.glob("alexnet-kept-away-*"))
+        assert str(kept) in process.said
+        server.restart()
+        stored = int(process.said.rpartition("a checkpoint of step ")[2].split()[0])
+        assert alexnet("sync", str(kept), "s3://results", **server.environment).returncode == 0
+        last = begin("torch", server, "away", tmp_path / "u")
+        assert last.wait() == 0, last.said
+        assert int(last.said.partition("continues from step ")[2].split()[0]) > max(stored, before)
+        assert facts(objects(server), "away") == alone["torch"]
+
+
+def test_what_waits_is_delivered_before_a_divergence_ends_the_run(server: Server, tmp_path: Path) -> None:
+    """Its message promises the last checkpoint before it, and nobody will make that one again."""
+
+    def slow_writes(request):
+        return Delay(seconds=0.3) if request.method in ("PUT", "POST") and "/checkpoints/" in request.path else None
+
+    with Proxy(server, decide=slow_writes) as proxy:
+        words = ("--checkpoint-steps", "1", "--set", "learning_rate=10000", "--set", "warmup=1", "--set", "clip_norm=0")
+        process = begin("torch", proxy, "diverges", tmp_path / "t", *words)
+        assert process.wait(120) == 76, process.said
+    step = int(re.search(r"step (\d+): the loss is", process.said)[1])
+    assert "has diverged" in process.said
+    names = {key.split("/")[2] for key in objects(server) if key.startswith("diverges/checkpoints/") and key.endswith("MANIFEST.json")}
+    assert max(int(name.split("-")[1]) for name in names) == step - 1
+    assert "Not stored" not in process.said
+
+
+def test_whoever_reads_the_log_goes_away(server: Server, tmp_path: Path) -> None:
+    process = begin("torch", server, "unheard", tmp_path / "t", "--epochs", "2")
+    process.wait_for("step 10/")
+    process.stop_reading()
+    assert process.process.wait(300) == 0
+    verified(objects(server), "unheard")
+
+
+def test_sigterm_while_a_request_of_the_start_hangs(server: Server, tmp_path: Path) -> None:
+    """Libraries catch exceptions and try again; this one is not for them."""
+
+    def hang(request):
+        return Delay(seconds=300) if "hangs" in request.path and "attempts" in request.path else None
+
+    with Proxy(server, decide=hang) as proxy:
+        process = begin("torch", proxy, "hangs", tmp_path / "t")
+        while not any("attempts" in request.path for request in list(proxy.requests)):
+            assert process.process.poll() is None, process.said
+            time.sleep(0.01)
+        process.signal(signal.SIGTERM)
+        assert process.wait(20) == 74, process.said
+        assert "Traceback" not in process.said
+
+
+def test_the_server_is_away_until_the_disk_is_full(small_disk: Path, alone, tmp_path: Path) -> None:
+    with weed() as server:
+        server.make_bucket("results")
+        process = begin("torch", server, "both", tmp_path / "t", "--checkpoint-steps", "5", "--spool", str(small_disk))
+        process.wait_for("first checkpoint")
+        server.kill()
+        assert process.wait(120) == 74, process.said
+        assert "No space left" in process.said
+        assert "Traceback" not in process.said
+        kept = next(small_disk.glob("alexnet-kept-both-*"))
+        assert str(kept) in process.said
+        server.restart()
+        result = alexnet("sync", str(kept), "s3://results", **server.environment)
+        assert result.returncode == 0, result.stderr
+        last = begin("torch", server, "both", tmp_path / "u")
+        assert last.wait() == 0, last.said
+        assert facts(objects(server), "both") == alone["torch"]
+
+
+def test_the_store_fails_once_at_the_very_end(server: Server, tmp_path: Path) -> None:
+    """When all is stored but the summary, each question is asked again, as long as --flush-timeout allows."""
+    failed = []
+
+    def decide(request):
+        if ".tmp-probe" in request.path and not failed:
+            failed.append(request.path)
+            return Error(status=503, code="SlowDown")
+        return None
+
+    with Proxy(server, decide=decide) as proxy:
+        variables = {"TMPDIR": str(tmp_path), **proxy.environment, "AWS_MAX_ATTEMPTS": "1"}
+        result = train("torch", "s3://results", "late", **variables)
+    assert failed
+    assert result.returncode == 0, result.stderr
+    verified(objects(server), "late")
+
+
+NO_LINKS = """
+import errno, os, runpy, sys
+
+def refuse(*_, **__):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+os.link = refuse
+sys.argv = ["alexnet", *sys.argv[1:]]
+runpy.run_module("job", run_name="__main__")
+"""
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
+    words = ["train", "--engine", "torch", "--output", str(tmp_path / "runs"), "--run-id", "unlinked", *TINY, "--set", "validation=64"]
+    command = [sys.executable, "-c", NO_LINKS, *words]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(TMPDIR=str(tmp_path)))
+    assert result.returncode == 0, result.stderr
+    verified(folder_objects(tmp_path / "runs"), "unlinked")
+
+
 def test_a_key_without_the_right_to_write(server: Server, tmp_path: Path) -> None:
     result = train("torch", "s3://results", "reader", TMPDIR=str(tmp_path), **server.reader_environment)
     assert result.returncode == 78, result.stderr
@@ -208,8 +331,6 @@ def test_the_key_is_revoked_in_mid_run(tmp_path: Path) -> None:
     revoked = False
 
     def decide(_):
-        from tests.proxy import Error
-
         return Error(status=403, code="AccessDenied") if revoked else None
 
     with weed() as server, Proxy(server, decide=decide) as proxy:

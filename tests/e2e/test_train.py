@@ -148,9 +148,12 @@ def test_a_checkpoint_loads_strictly_into_torchvision(tmp_path: Path) -> None:
     assert "All keys matched" in loaded.stdout, loaded.stderr
 
 
-def test_divergence_stops_the_run(whole: tuple[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("words", "seen"), [((), "the loss is"), (("--subset", "32", "--batch-size", "32"), "step 1: the test loss is")])
+def test_divergence_stops_the_run(words: tuple[str, ...], seen: str, whole: tuple[str, Path], tmp_path: Path) -> None:
+    """Seen at the step after, or, where it is the epoch's last one, on the test set."""
     engine, _ = whole
-    result = train(engine, tmp_path, "hot", "--set", "learning_rate=1e30", "--set", "clip_norm=0", "--set", "warmup=0")
+    result = train(engine, tmp_path, "hot", "--set", "learning_rate=1e30", "--set", "clip_norm=0", "--set", "warmup=0", *words)
     assert result.returncode == 76, result.stderr
+    assert seen in result.stderr
     assert "diverged" in result.stderr
     assert "Traceback" not in result.stderr
