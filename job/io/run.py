@@ -174,7 +174,8 @@ class Run:
     def _best_by(self, name: str) -> str | None:
         """The best checkpoint by the account of this one, which may be continued from."""
         try:
-            return str(self.read("checkpoints", name, "state.json")["progress"]["best"])
+            best: str | None = self.read("checkpoints", name, "state.json")["progress"]["best"]
+            return best
         except (KeyError, TypeError):
             return None
         except JobError as error:
