@@ -12,35 +12,48 @@ from job.io.store import StoreError, new_file_beside
 if TYPE_CHECKING:
     from job.training import Training
 
+OVER = (Exit.SUPERSEDED, Exit.DONE)
+"""codes after which nothing of this attempt is of any worth"""
+LOG_SECONDS = 5.0
+"""that the end of the resource log is waited for where nothing else waits"""
+
 
 def kept(training: "Training", error: JobError) -> JobError:
-    """The error to end with.  Where the store failed, the state in memory is kept as well."""
-    if error.code in (Exit.SUPERSEDED, Exit.DONE):
+    """The error to end with.  Where the store failed, the state in memory is kept as well; else what waits is delivered first."""
+    if error.code in OVER:
         return error
     failed = isinstance(error, StoreError)
     unstored = training.progress.step > max(training.found_step, training.snapshot_step)
     if failed and unstored and training.summary is None and not training.stop():
-        with suppress(JobError):  # the disk is full, say: the first error is the one to tell
+        with suppress(JobError, KeyboardInterrupt):  # the disk is full, say: the first error is the one to tell
             training.read_losses()
             training.snapshot()
-    return JobError(error.code, f"{error} {keep(training, wait=not failed)}".rstrip())
+    if not failed and training.spool.missing():
+        training.say(f"{error} First the store gets what waits for it, within {training.options.flush_timeout:.0f} s (--flush-timeout).")
+    sentence = keep(training, wait=not failed)
+    verdict = training.spool.failure
+    if not failed and verdict and verdict.code in OVER:
+        return verdict
+    return JobError(error.code, f"{error} {sentence}".rstrip())
 
 
 def keep(training: "Training", *, wait: bool = True) -> str:
-    """End the delivery, after what it takes to deliver all where `wait` is true and time allows.
+    """End the delivery, after what it takes to deliver all where `wait` is true and time allows; an impatient Ctrl-C ends the wait.
 
-    A sentence that names every object that is missing, and the folder that holds them all; "" where none is."""
+    A sentence that names every object that is missing, and the folder that holds them all; "" where none is that is worth a folder."""
     spool, run = training.spool, training.run
+    waiting = bool(spool.missing())
     training.sampler.stop()
     if wait:
-        end = time.monotonic() + training.options.flush_timeout
-        with suppress(JobError):
+        end = time.monotonic() + (training.options.flush_timeout if waiting else LOG_SECONDS)
+        with suppress(JobError, KeyboardInterrupt):
             spool.flush(lambda: min(end, training.stop.deadline()))
     spool.halt()
     missing = spool.missing()
     if training.summary is not None:
         missing.append(run.key("summary.json"))
-    if not missing:
+    over = spool.failure is not None and spool.failure.code in OVER
+    if over or all("/resources-" in key for key in missing):
         return ""
     shutil.rmtree(training.work, ignore_errors=True)
     objects = {"run.json": training.record, f"attempts/{run.attempt}/claim.json": training.claim, "summary.json": training.summary}

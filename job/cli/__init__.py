@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -26,6 +27,13 @@ class Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"job.cli.{cmd_name}"), cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader has seen enough; what is left in the buffers must not raise again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.DONE
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -63,9 +71,6 @@ def _run() -> int:
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # the reader has seen enough; what is left in the buffers must not raise again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
     except Exception:
         traceback.print_exc()
         click.echo("alexnet: internal error; please report the lines above.", err=True)

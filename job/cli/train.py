@@ -190,7 +190,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     except Stopped as stopped:
         return _stopped(training, stop, display, str(stopped))
     except JobError as error:
-        if run.attempt and error.code is not Exit.DONE:
+        if run.attempt and error.code is not Exit.DONE and stop.left() > 0:
             _record_end(training, error.code, str(error))
         raise
     _record_end(training, Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())

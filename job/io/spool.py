@@ -21,7 +21,7 @@ from job.core.exits import Exit, JobError
 from job.io.checkpoint import sha256
 from job.io.folder import FolderStore
 from job.io.run import Run, encoded
-from job.io.store import TEMPORARY, StoreError, local_errors
+from job.io.store import TEMPORARY, StoreError, local_errors, new_file_beside
 
 LONGEST_PAUSE = 10.0
 """seconds between two tries of a store that is down"""
@@ -290,6 +290,7 @@ def _write_manifest(parcel: Parcel) -> None:
     if path is None or path in parcel.files:
         return
     listed = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in parcel.files}
-    with local_errors(path):
-        path.write_bytes(encoded({"files": listed}))
+    with new_file_beside(path) as temporary:  # half a manifest would be taken for a damaged one
+        temporary.write_bytes(encoded({"files": listed}))
+        temporary.replace(path)
     parcel.files.append(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.commands import Process, alexnet, digest, environment, model, summary, train
+from tests.e2e.commands import Process, alexnet, arguments, digest, environment, model, summary, train
 
 ENGINES = ("torch", "tensorflow")
 FINE = ("--set", "pretrained=true", "--set", "pretrained_rate=0")
@@ -147,6 +147,14 @@ def test_real_cifar10_for_one_epoch(engine: str, tmp_path: Path) -> None:
     assert found["test_images"] == 10_000
     assert found["test_accuracy"] >= 0.42
     assert found["peak_host_memory_bytes"] <= 3e9
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """`alexnet describe | head -1` is no failure."""
+    process = subprocess.Popen(arguments("describe"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    assert process.stdout
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
 def test_help_lists_every_command() -> None:

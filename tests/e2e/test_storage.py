@@ -238,6 +238,42 @@ def test_what_waits_is_delivered_before_a_divergence_ends_the_run(server: Server
     assert "Not stored" not in process.said
 
 
+def test_an_impatient_ctrl_c_loses_nothing(server: Server, tmp_path: Path) -> None:
+    """While a diverged run waits for its store: the wait ends, and what waited is kept."""
+
+    def hang(request):
+        return Delay(seconds=300) if request.method in ("PUT", "POST") and "/checkpoints/" in request.path else None
+
+    with Proxy(server, decide=hang) as proxy:
+        words = ("--checkpoint-steps", "1", "--set", "learning_rate=10000", "--set", "warmup=1", "--set", "clip_norm=0")
+        process = begin("torch", proxy, "impatient", tmp_path / "t", *words, "--spool", str(tmp_path))
+        process.wait_for("First the store gets what waits")
+        for _ in range(2):
+            process.signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert process.wait(20) == 76, process.said
+    kept = next(tmp_path.glob("alexnet-kept-impatient-*"))
+    assert str(kept) in process.said
+    assert list(kept.glob("impatient/checkpoints/*/model.safetensors"))
+
+
+def test_nothing_is_kept_where_only_the_log_is_missing(server: Server, tmp_path: Path) -> None:
+    process = begin("torch", server, "refused", tmp_path / "t")
+    process.wait_for("first checkpoint")
+    process.signal(signal.SIGKILL)
+    process.wait()
+
+    def refuse(request):
+        return Error(status=403, code="AccessDenied") if request.method == "GET" and "/model.safetensors" in request.path else None
+
+    with Proxy(server, decide=refuse) as proxy:
+        again = begin("torch", proxy, "refused", tmp_path / "u", "--spool", str(tmp_path))
+        assert again.wait(60) == 78, again.said
+    assert "access denied" in again.said
+    assert "Not stored" not in again.said
+    assert not list(tmp_path.glob("alexnet-kept-*"))
+
+
 def test_whoever_reads_the_log_goes_away(server: Server, tmp_path: Path) -> None:
     process = begin("torch", server, "unheard", tmp_path / "t", "--epochs", "2")
     process.wait_for("step 10/")
