@@ -193,6 +193,10 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
         if run.attempt and error.code is not Exit.DONE and stop.left() > 0:
             _record_end(training, error.code, str(error))
         raise
+    except Exception as error:
+        if run.attempt:
+            _record_end(training, Exit.INTERNAL, f"internal error: {type(error).__name__}")
+        raise
     _record_end(training, Exit.DONE, "finished", peak_host_memory_bytes=peak_memory())
     for line in closing_lines(summary):
         display.say(line)
