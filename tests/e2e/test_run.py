@@ -29,6 +29,20 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return open_store(f"s3://results/{uuid4().hex}")
 
 
+@pytest.fixture
+def go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Until it is set, no file of a checkpoint gets into the store."""
+    event, way = threading.Event(), "move" if isinstance(store, FolderStore) else "put"
+    real = getattr(store, way)
+
+    def held_up(*words: Path | str) -> None:
+        assert not any("checkpoints" in str(word) for word in words) or event.wait(20)
+        real(*words)
+
+    monkeypatch.setattr(store, way, held_up)
+    return event
+
+
 def attempt(store: Store, run: str = "r") -> Run:
     made = Run(store, run)
     made.store.put_if_absent(made.key("run.json"), b"{}")
@@ -54,6 +68,13 @@ def flushed(spool: Spool) -> None:
     assert spool.flush(lambda: time.monotonic() + 20)
 
 
+def store_all(run: Run, spool: Spool, steps: tuple[int, ...], content: str) -> None:
+    """A checkpoint of each step, one after the other."""
+    for step in steps:
+        checkpoint(run, spool, step, content)
+        flushed(spool)
+
+
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A run with two checkpoints, of steps 10 and 20: key → content."""
@@ -61,9 +82,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     store = FolderStore(folder / "store")
     run = attempt(store)
     spool = spool_of(run, folder)
-    for step in (10, 20):
-        checkpoint(run, spool, step, "a")
-        flushed(spool)
+    store_all(run, spool, (10, 20), "a")
     spool.close()
     return {entry.key: store.get(entry.key) for entry in store.list()}
 
@@ -182,9 +201,7 @@ def test_the_older_one_publishes_nothing_after_the_take_over(store: Store, tmp_p
 def test_the_older_one_prunes_nothing(store: Store, tmp_path: Path) -> None:
     first = attempt(store)
     spool = spool_of(first, tmp_path)
-    for step in (10, 20):
-        checkpoint(first, spool, step, "first")
-        flushed(spool)
+    store_all(first, spool, (10, 20), "first")
     second = attempt(store)
     assert refusal(lambda: first.prune(None)) is Exit.SUPERSEDED
     assert len(second.checkpoint_names()) == 2
@@ -236,9 +253,7 @@ def test_what_a_kept_one_calls_the_best_stays(store: Store, tmp_path: Path) -> N
 def test_damaged_ones_do_not_drive_out_good_ones(store: Store, tmp_path: Path) -> None:
     first = attempt(store)
     spool = spool_of(first, tmp_path)
-    for step in (10, 20):
-        checkpoint(first, spool, step, "first")
-        flushed(spool)
+    store_all(first, spool, (10, 20), "first")
     spool.close()
     checkpoints = {step: f"step-{step:08d}-{first.attempt}" for step in (10, 20)}
     store.put(first.key("checkpoints", checkpoints[20], "model.safetensors"), b"damaged")
@@ -250,9 +265,7 @@ def test_damaged_ones_do_not_drive_out_good_ones(store: Store, tmp_path: Path) -
     checkpoint(second, spool, 15, "second")
     flushed(spool)
     assert steps_in(store) == [10, 15, 20]
-    for step in (25, 30):
-        checkpoint(second, spool, step, "second")
-        flushed(spool)
+    store_all(second, spool, (25, 30), "second")
     assert steps_in(store) == [25, 30]
     spool.close()
 
@@ -261,9 +274,7 @@ def test_a_take_over_in_the_middle_of_a_prune(store: Store, tmp_path: Path, monk
     """The older attempt has looked, and then hangs; what the newer one stores meanwhile, and commits, is not the older one's to delete."""
     first = attempt(store)
     spool = spool_of(first, tmp_path)
-    for step in (10, 20):
-        checkpoint(first, spool, step, "first")
-        flushed(spool)
+    store_all(first, spool, (10, 20), "first")
     real_look = first.look
     best = []
 
@@ -284,18 +295,8 @@ def test_a_take_over_in_the_middle_of_a_prune(store: Store, tmp_path: Path, monk
     spool.close()
 
 
-def test_when_time_is_short_only_the_newest_and_its_best_are_delivered(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_when_time_is_short_only_the_newest_and_its_best_are_delivered(store: Store, go_on: threading.Event, tmp_path: Path) -> None:
     run = attempt(store)
-    go_on, way = threading.Event(), "move" if isinstance(store, FolderStore) else "put"
-    real = getattr(store, way)
-
-    def held_up(*words: Path | str) -> None:
-        assert not any("checkpoints" in str(word) for word in words) or go_on.wait(20)
-        real(*words)
-
-    monkeypatch.setattr(store, way, held_up)
     spool = spool_of(run, tmp_path)
     try:
         best = f"step-00000020-{run.attempt}"
@@ -334,17 +335,9 @@ def test_a_checkpoint_that_vanishes_is_looked_for_again(store: Store, stored: di
     assert found.name.startswith("step-00000030")
 
 
-def test_small_objects_do_not_wait_behind_a_checkpoint(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_objects_do_not_wait_behind_a_checkpoint(store: Store, go_on: threading.Event, tmp_path: Path) -> None:
     run = attempt(store)
-    go_on, way = threading.Event(), "move" if isinstance(store, FolderStore) else "put"
-    real = getattr(store, way)
-
-    def held_up(*words: Path | str) -> None:
-        assert not any("checkpoints" in str(word) for word in words) or go_on.wait(20)
-        real(*words)
-
     spool = spool_of(run, tmp_path)
-    monkeypatch.setattr(store, way, held_up)
     try:
         name = checkpoint(run, spool, 10, "a")
         key = run.key("attempts", run.attempt, "resources-0001.jsonl")

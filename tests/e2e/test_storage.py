@@ -335,40 +335,45 @@ def test_the_store_fails_once_at_the_very_end(server: Server, tmp_path: Path) ->
     verified(objects(server), "late")
 
 
+RUN = """
+import runpy, sys
+sys.argv = ["alexnet", *sys.argv[1:]]
+runpy.run_module("job", run_name="__main__")
+"""
+
+
+def train_after(script: str, output: str, run: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The real command, in a process that has run `script` before."""
+    words = ["train", "--engine", "torch", "--output", output, "--run-id", run, *TINY, *options]
+    command = [sys.executable, "-c", script + RUN, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment(**variables))
+
+
 NO_LINKS = """
-import errno, os, runpy, sys
+import errno, os
 
 def refuse(*_, **__):
     raise OSError(errno.EPERM, "Operation not permitted")
 
 os.link = refuse
-sys.argv = ["alexnet", *sys.argv[1:]]
-runpy.run_module("job", run_name="__main__")
 """
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
-    words = ["train", "--engine", "torch", "--output", str(tmp_path / "runs"), "--run-id", "unlinked", *TINY, "--set", "validation=64"]
-    command = [sys.executable, "-c", NO_LINKS, *words]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(TMPDIR=str(tmp_path)))
+    result = train_after(NO_LINKS, str(tmp_path / "runs"), "unlinked", "--set", "validation=64", TMPDIR=str(tmp_path))
     assert result.returncode == 0, result.stderr
     verified(folder_objects(tmp_path / "runs"), "unlinked")
 
 
 FAULT = """
-import runpy, sys
 from job.training import Training
 
 whole, Training.finish_epoch = Training.finish_epoch, lambda self: whole(self) if not self.progress.epochs else 1 / 0
-sys.argv = ["alexnet", *sys.argv[1:]]
-runpy.run_module("job", run_name="__main__")
 """
 
 
 def test_a_fault_of_the_program_keeps_what_was_trained(server: Server, tmp_path: Path) -> None:
-    words = ["train", "--engine", "torch", "--output", "s3://results", "--run-id", "faulty", *TINY]
-    variables = environment(TMPDIR=str(tmp_path), **server.environment)
-    result = subprocess.run([sys.executable, "-c", FAULT, *words], capture_output=True, text=True, check=False, env=variables)
+    result = train_after(FAULT, "s3://results", "faulty", TMPDIR=str(tmp_path), **server.environment)
     assert result.returncode == 70, result.stderr
     assert "ZeroDivisionError" in result.stderr
     found = objects(server)
@@ -459,17 +464,13 @@ def test_no_secret_anywhere(server: Server, tmp_path: Path) -> None:
 
 
 DEBUG = """
-import logging, runpy, sys
+import logging, sys
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-sys.argv = ["alexnet", *sys.argv[1:]]
-runpy.run_module("job", run_name="__main__")
 """
 
 
 def test_no_secret_at_debug_level(server: Server, tmp_path: Path) -> None:
-    words = ["train", "--engine", "torch", "--output", "s3://results", "--run-id", "loud", *TINY]
-    variables = environment(TMPDIR=str(tmp_path), **server.environment)
-    result = subprocess.run([sys.executable, "-c", DEBUG, *words], capture_output=True, text=True, check=False, env=variables)
+    result = train_after(DEBUG, "s3://results", "loud", TMPDIR=str(tmp_path), **server.environment)
     assert result.returncode == 0, result.stderr
     assert "DEBUG" in result.stderr, "debug lines were not on"
     assert server.secret not in result.stderr
