@@ -11,7 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.proxy import Proxy
+from tests.servers import Server
+
 TINY = ("--data", "digits", "--recipe", "digits", "--width", "0.0625", "--epochs", "2", "--threads", "1", "--log-steps", "10")
+
+LONG = ("--epochs", "12", "--checkpoint-steps", "15")
+"""12 epochs of 45 steps"""
 
 
 def arguments(*words: str) -> list[str]:
@@ -102,3 +108,9 @@ class Process:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (mask,) = re.findall(r"SigCgt:\s+([0-9a-f]+)", status)
         return bool(int(mask, 16) >> number - 1 & 1)
+
+
+def begin(engine: str, server: Server | Proxy, run: str, temporary: Path, *words: str) -> Process:
+    """A LONG run into the bucket, with an empty disk of its own for everything temporary."""
+    temporary.mkdir()
+    return Process(engine, "s3://results", run, *LONG, *words, TMPDIR=str(temporary), **server.environment)
