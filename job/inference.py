@@ -16,13 +16,13 @@ from job import engines
 from job.core import metrics
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
+from job.data import dataset, sources
+from job.data.dataset import Dataset, Split
 from job.engines import Engine
-from job.io import dataset
-from job.io.checkpoint import read_tensors
-from job.io.dataset import Dataset, Split
-from job.io.results import final_object, open_run
-from job.io.run import CHECKPOINT, Run
-from job.io.weights import model_file
+from job.runs.pretrained import model_file
+from job.runs.results import final_object, open_run
+from job.runs.run import CHECKPOINT, Run
+from job.runs.tensorfile import read_tensors
 
 ROUNDING = {"fp64": 0.0, "fp32": 0.001, "bf16": 0.01}
 """share of the test images whose class may change with the device or the engine, since they lie within the rounding of a tie"""
@@ -103,11 +103,11 @@ def load_model(
 
 
 def test_set(record: Mapping[str, Any], source: str | None, **options: Any) -> Dataset:
-    """The dataset of a run (by its name, unless `source` says where it is), cut as the run cut it.  `options` as for `dataset.load`."""
+    """The dataset of a run (by its name, unless `source` says where it is), cut as the run cut it.  `options` as for `sources.load`."""
     name, count = re.fullmatch(r"(.*?)(?:\[:(\d+)\])?", record["data"]["name"]).groups()  # type: ignore[union-attr]
     if source is None and name not in ("cifar10", "digits"):
         raise JobError(Exit.USAGE, f"--data is missing: the run was trained on {name!r}, and no record says where that is.")
-    found = dataset.load(source or name, **options)
+    found = sources.load(source or name, **options)
     return dataset.subset(found, int(count)) if count else found
 
 

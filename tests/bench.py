@@ -22,9 +22,10 @@ from typing import Any
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.sampling import permutation, plan
-from job.io.checkpoint import sha256, write_tensors
-from job.io.run import encoded
-from job.io.store import Store, open_store
+from job.runs.tensorfile import write_tensors
+from job.storage.files import encoded, sha256
+from job.storage.opening import open_store
+from job.storage.store import Store
 from tests.servers import Server, weed
 
 RUNS = 2_000
@@ -167,7 +168,7 @@ def steps() -> list[Row]:
 def step_times(name: str) -> dict[str, float]:
     """Variant → seconds of the quickest step."""
     from job import engines
-    from job.io import dataset
+    from job.data import dataset
 
     data = dataset.load("digits", cache=Path())
     engine = engines.load(name)(device="cpu", threads=1)

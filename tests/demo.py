@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from job.analysis import comparison
-from job.io.results import Results, read_results
+from job.runs.results import Results, read_results
 
 ENGINES = ("torch", "tensorflow")
 

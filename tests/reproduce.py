@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.analysis.comparison import accuracy, compare
+from job.analysis.formatting import columns, p_text, percent, points
 from job.analysis.statistics import paired
-from job.analysis.wording import columns, p_text, percent, points
 from job.core.exits import JobError
 from job.core.metrics import wilson
-from job.io.results import Results, read_results
+from job.runs.results import Results, read_results
 
 LONG, SHORT = 30, 20
 """epochs of the original Keras program and of the original PyTorch program"""

@@ -15,7 +15,7 @@ from job import engines
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.sampling import permutation, plan
-from job.io.resources import Sampler
+from job.telemetry.sampler import Sampler
 
 RECIPE = Recipe(name="cost", image_size=64, width=0.0625, batch_size=64, precision="fp32")
 IMAGES = 2_000

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from job.io.checkpoint import sha256_of
-from job.io.results import Results
+from job.runs.results import Results
+from job.storage.files import sha256_of
 
 LIBRARIES = ("torch", "tensorflow", "keras", "cuda", "cudnn", "numpy")
 HARMLESS = {

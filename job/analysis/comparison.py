@@ -16,7 +16,7 @@ from job.analysis.comparability import Difference, find_differences
 from job.analysis.statistics import Paired, Seeds, calibration_error, over_seeds, paired, per_class, seeds_needed
 from job.analysis.verdict import verdict
 from job.core.metrics import wilson
-from job.io.results import Results
+from job.runs.results import Results
 
 NEEDED_FOR = (0.0025, 0.005, 0.01, 0.02)
 """accuracy differences for which the number of needed seeds is told"""

@@ -8,11 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from job.io.plots import FADED, house_style, new_figure, saved, series
-from job.io.results import Results
+from job.figures.style import FADED, PALETTE, house_style, new_figure, saved, series
+from job.runs.results import Results
 
-# Okabe & Ito, as in job.io.plots
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 """after six runs the colours come again, with another line"""
 
@@ -59,7 +57,7 @@ def _side_by_side(runs: Sequence[Results], names: Sequence[str], path: Path, wha
 
 
 def _plot(axes: Axes, x: np.ndarray, y: np.ndarray, number: int, label: str | None, marker: str = "o") -> None:
-    colour, form = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
+    colour, form = PALETTE[number % len(PALETTE)], LINES[number // len(PALETTE) % len(LINES)]
     shown = marker if len(x) <= 40 else ""
     axes.plot(x, y, color=colour, linestyle=form, linewidth=1.5, marker=shown, markersize=3.5, label=label)
 

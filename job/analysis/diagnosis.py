@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import median
 
-from job.analysis.predecessor import NEAR_LIMIT, Row, memory, memory_share
+from job.analysis.previous_attempt import NEAR_LIMIT, Row, memory, memory_share
 
 Rows = Sequence[Row]
 
@@ -31,11 +31,11 @@ STALLED = 0.05
 START_UP = 0.3
 FEW_ROWS = 5
 THERMAL, POWER = {"thermal", "hardware_thermal"}, {"power_cap", "power_brake", "hardware_slowdown"}
-"""of job.io.nvml.THROTTLE_REASONS; the others are settings"""
+"""of job.telemetry.nvml.THROTTLE_REASONS; the others are settings"""
 
 
 def findings(*, time: Mapping[str, float], rows: Rows, checkpoint: Mapping[str, float] | None = None) -> list[dict[str, str]]:
-    """`time`: seconds by purpose (job.core.ledger); `rows`: resource samples of all attempts (job.io.resources); `checkpoint`:
+    """`time`: seconds by purpose (job.core.time_ledger); `rows`: resource samples of all attempts (job.telemetry.sampler); `checkpoint`:
     interval_seconds between two and store_seconds that one takes."""
     rules = (
         idle_device(time, rows),

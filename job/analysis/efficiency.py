@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from job.core.ledger import goodput
+from job.core.time_ledger import goodput
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from job.analysis.comparability import LIBRARIES
 from job.analysis.comparison import Comparison, Figures, compare
 from job.analysis.curves import draw_curves, draw_throughput
+from job.analysis.formatting import p_text, percent, points
 from job.analysis.statistics import BINS, RESAMPLES
 from job.analysis.timeline import stored_steps, timeline
-from job.analysis.wording import p_text, percent, points
 from job.core.metrics import confusion
-from job.io.results import Attempt, Results
+from job.runs.results import Attempt, Results
 
 ALT = {
     "accuracy": "accuracy after each epoch, in training and on the test set",

@@ -1,7 +1,7 @@
 """A comparison as text for a terminal."""
 
 from job.analysis.comparison import Comparison
-from job.analysis.wording import columns, p_text, percent, points
+from job.analysis.formatting import columns, p_text, percent, points
 
 
 def table(found: Comparison) -> str:

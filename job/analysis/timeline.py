@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from job.io.results import Attempt, Results
+from job.runs.results import Attempt, Results
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
+from job.analysis.formatting import p_text, percent, points, shortened
 from job.analysis.statistics import LEVEL, Paired, Seeds
-from job.analysis.wording import p_text, percent, points, shortened
 
 
 class Judged(Protocol):

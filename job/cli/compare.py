@@ -21,7 +21,7 @@ def compare(runs: tuple[str, ...], anyway: bool, as_json: bool) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
     from job.analysis import comparison, text
-    from job.io.results import read_results
+    from job.runs.results import read_results
 
     if len(runs) < 2:
         raise click.UsageError("Give at least two runs, such as runs/A runs/B.")

@@ -26,7 +26,7 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
 
     from job import inference
     from job.cli.train import cache_folder
-    from job.io.results import open_run
+    from job.runs.results import open_run
 
     record = open_run(run).read("run.json")
     images = inference.test_set(record, data, cache=cache or cache_folder(), mirror=mirror)

@@ -9,8 +9,8 @@ import click
 from job.core.exits import Exit, JobError
 
 if TYPE_CHECKING:
-    from job.analysis.parity import Difference, Parity
-    from job.io.tracefile import Trace
+    from job.parity.compare import Difference, Parity
+    from job.parity.tracefile import Trace
 
 FAILED = 1
 WORDS = {
@@ -37,8 +37,8 @@ def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
     Inputs, initial weights and dropout masks must be equal to the bit.  fp64: all else within 1e-11 of the largest value of
     its tensor, at every step (weights under Adam 1e-8).  fp32, at step 0: activations, logits and loss 5e-6, gradients 1e-2 of their norm.
     """
-    from job.analysis.parity import compare
-    from job.io.tracefile import opened
+    from job.parity.compare import compare
+    from job.parity.tracefile import opened
 
     with opened(a) as one, opened(b) as other:
         found = compare(one, other, _limits(limits))
@@ -67,7 +67,7 @@ def rendered(found: "Parity", one: "Trace", other: "Trace") -> str:
 
 def table(found: "Parity", one: "Trace") -> list[str]:
     """A line for each layer, in network order: the worst relative difference over all observed steps."""
-    from job.analysis.parity import KINDS
+    from job.parity.compare import KINDS
 
     layers = list(dict.fromkeys(d.layer for d in found.differences if d.kind in ("inputs", "activations", "logits", "loss")))
     kinds = [kind for kind in KINDS if kind not in ("inputs", "logits", "loss")]
@@ -112,7 +112,7 @@ def _facts(trace: "Trace") -> dict[str, Any]:
 
 def _limits(pairs: tuple[str, ...]) -> dict[str, float]:
     """Raises JobError (2), naming the pair."""
-    from job.analysis.parity import KINDS
+    from job.parity.compare import KINDS
 
     found = {}
     for pair in pairs:

@@ -24,8 +24,8 @@ def predict(run: str, images: tuple[Path, ...], as_json: bool, **values: Any) ->
 
     import numpy as np
 
+    from job.data.image_files import read_pictures
     from job.inference import load_model
-    from job.io.pictures import read_pictures
 
     pixels = read_pictures(images)
     model = load_model(run, pictures=len(pixels), **values)

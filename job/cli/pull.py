@@ -13,7 +13,7 @@ def pull(run: str, folder: Path) -> None:
 
     An interrupted pull goes on where it was. DIR can be read like any output folder: `alexnet report DIR/ID`.
     """
-    from job.io.pull import Pull
-    from job.io.results import open_run
+    from job.runs.pull import Pull
+    from job.runs.results import open_run
 
     Pull(open_run(run), folder, click.echo)()

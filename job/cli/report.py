@@ -22,8 +22,8 @@ def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
     from tempfile import TemporaryDirectory
 
     from job.analysis.report import write_report
-    from job.io.results import read_results
-    from job.io.store import open_store
+    from job.runs.results import read_results
+    from job.storage.opening import open_store
 
     parent, _, name = output.rpartition("/")
     if name.endswith(".html"):

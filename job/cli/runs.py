@@ -20,10 +20,10 @@ def runs(where: str, sort: str, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from job.analysis.wording import columns, percent
+    from job.analysis.formatting import columns, percent
     from job.core.exits import Exit, JobError
-    from job.io.listing import list_runs, sorted_rows
-    from job.io.store import open_store
+    from job.runs.listing import list_runs, sorted_rows
+    from job.storage.opening import open_store
 
     store = open_store(where)
     found = sorted_rows(list_runs(store), sort)

@@ -14,7 +14,7 @@ def sync(folder: Path, target: str) -> None:
     What is there is not sent again, and nothing there is overwritten. The summary goes last, so that a run counts as finished only when it
     is whole. It is safe to repeat.
     """
-    from job.io.delivery import sync as deliver
-    from job.io.store import open_store
+    from job.runs.sync import sync as deliver
+    from job.storage.opening import open_store
 
     deliver(folder, open_store(target), click.echo)

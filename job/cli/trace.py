@@ -34,9 +34,9 @@ def trace(**values: Any) -> int:
     """
     recipe = _precise(resolve(values))
     from job import engines
-    from job.io.tracefile import TraceWriter, split
-    from job.trace import observed_steps
-    from job.trace import trace as write
+    from job.parity.record import observed_steps
+    from job.parity.record import trace as write
+    from job.parity.tracefile import TraceWriter, split
 
     at = observed_steps(values["at"], values["steps"])
     store, key = split(values["output"])

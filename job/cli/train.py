@@ -17,7 +17,7 @@ from job.cli import options
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe, to_toml
-from job.stopping import Stopped, StopSignal
+from job.training.stopping import Stopped, StopSignal
 
 
 class Display:
@@ -142,13 +142,13 @@ def _check(recipe: Recipe, values: dict[str, Any]) -> None:
 def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Display) -> int:
     from job import engines
     from job.analysis.efficiency import closing_lines
-    from job.io import dataset
-    from job.io.cgroup import usable_cpus
-    from job.io.run import Run
-    from job.io.store import open_store
-    from job.io.weights import fetch_weights
-    from job.progress import Options, peak_memory
-    from job.training import Training
+    from job.data import dataset, sources
+    from job.runs.pretrained import fetch_weights
+    from job.runs.run import Run
+    from job.storage.opening import open_store
+    from job.telemetry.cgroup import usable_cpus
+    from job.training.loop import Training
+    from job.training.progress import Options, peak_memory
 
     run = Run(open_store(values["output"]), _new_id(recipe, values["engine"]) if values["run_id"] is None else values["run_id"])
     where = f"{run.store.url.rstrip('/')}/{run.id}"
@@ -159,7 +159,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     threads = stored["threads"] if stored else values["threads"] or usable_cpus()
     engine = engines.load(values["engine"])(device=values["device"], threads=threads)
     cache = values["cache"] or cache_folder()
-    data = dataset.load(values["data"], cache=cache, mirror=values["mirror"], progress=_progress(display))
+    data = sources.load(values["data"], cache=cache, mirror=values["mirror"], progress=_progress(display))
     if values["subset"]:
         data = dataset.subset(data, values["subset"])
     device = engine.environment()["device"]
@@ -226,7 +226,7 @@ def _stopped(training: Any, stop: StopSignal, display: Display, kept: str) -> in
 
 
 def _record_end(training: Any, code: Exit, reason: str, **facts: Any) -> None:
-    from job.io.store import StoreError
+    from job.storage.errors import StoreError
 
     try:
         training.run.end(code, reason, **training.status(), **facts)

@@ -14,11 +14,12 @@ import numpy as np
 import psutil
 
 from job.core.recipe import Recipe
+from job.data.cifar_binary import RECORD
 from job.doctor.page import Line, Question, failed
-from job.io.cgroup import Cgroup, Limits
-from job.io.dataset import RECORD
-from job.io.run import KEPT
-from job.io.store import StoreError, local_errors
+from job.runs.run import KEPT
+from job.storage.errors import StoreError
+from job.storage.files import local_errors
+from job.telemetry.cgroup import Cgroup, Limits
 
 PACKAGES = ("alexnet-job", "numpy", "boto3", "safetensors", "nvidia-ml-py")
 SHARED = "/dev/shm"  # noqa: S108
@@ -56,7 +57,7 @@ def packages() -> Line:
 
 def gpus() -> tuple[list[dict[str, Any]], str]:
     """What NVML shows of each visible device; where there is none, why."""
-    from job.io.gpu import NoDriver, devices
+    from job.telemetry.gpu import NoDriver, devices
 
     try:
         return devices(), ""
@@ -144,8 +145,8 @@ def shared_memory() -> Line:
 
 def disks(question: Question) -> Iterator[Line]:
     """Room for what waits in the spool and, with a local `--output`, for what stays."""
-    from job.io.folder import FolderStore
-    from job.io.store import open_store
+    from job.storage.folder import FolderStore
+    from job.storage.opening import open_store
 
     local = None
     if question.output is not None and not question.output.startswith("s3:"):

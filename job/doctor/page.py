@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from job.core.recipe import Recipe
-from job.state import state_bytes
+from job.training.checkpointer import state_bytes
 
 Level = Literal["pass", "warn", "fail"]
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from job.core.exits import JobError
 from job.doctor.page import Level, Line, Question, failed
-from job.io.folder import FolderStore
-from job.io.store import NotFound, Store, StoreError, local_errors, open_store
+from job.storage.errors import NotFound, StoreError
+from job.storage.files import local_errors
+from job.storage.folder import FolderStore
+from job.storage.opening import open_store
+from job.storage.store import Store
 
 SMALL = 1_000_000
 LARGE = 32 << 20
@@ -204,7 +207,7 @@ class Trial:
 
 def dataset(question: Question) -> Iterator[Line]:
     """Read whole, as training does."""
-    from job.io.dataset import load
+    from job.data.sources import load
 
     assert question.data is not None
     begun = time.monotonic()

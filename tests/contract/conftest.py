@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 from botocore.loaders import JSONFileLoader
 
-from job.io.store import Store, open_store
+from job.storage.opening import open_store
+from job.storage.store import Store
 from tests import servers
 from tests.servers import Server, without_aws
 

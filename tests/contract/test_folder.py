@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from job.core.exits import Exit
-from job.io.folder import FolderStore
-from job.io.store import StoreError, open_store
+from job.storage.errors import StoreError
+from job.storage.folder import FolderStore
+from job.storage.opening import open_store
 
 
 def test_another_process_that_clears_up_makes_a_writer_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,8 +46,8 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
 FORBIDDEN = """
 import os, sys, time
 from pathlib import Path
-from job.io.folder import FolderStore
-from job.io.store import StoreError
+from job.storage.folder import FolderStore
+from job.storage.store import StoreError
 store = FolderStore(Path(sys.argv[1]))
 if os.getuid() == 0:
     os.setuid(65534)  # root may write everywhere

@@ -14,7 +14,9 @@ import botocore.auth
 import pytest
 
 from job.core.exits import Exit
-from job.io.store import NotFound, Store, StoreError, open_store
+from job.storage.errors import NotFound, StoreError
+from job.storage.opening import open_store
+from job.storage.store import Store
 from tests.certificate import private_certificate
 from tests.proxy import Error, Fault, Proxy, Request
 from tests.servers import Server
@@ -271,7 +273,7 @@ def test_profile_files(weed: Server, place: str, tmp_path: Path, set_environment
 DEBUG = """
 import logging, sys, traceback
 logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
-from job.io.store import open_store
+from job.storage.store import open_store
 store = open_store(sys.argv[1])
 logging.getLogger("test").debug("debug lines are on")
 for action in (lambda: store.put("a", b"x"), lambda: store.get("a"), lambda: store.list(), lambda: store.put_if_absent("a", b"y")):

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from job.core.exits import Exit
-from job.io.store import NotFound, Store, StoreError, open_store
+from job.storage.errors import NotFound, StoreError
+from job.storage.opening import open_store
+from job.storage.store import Store
 from tests.proxy import Delay, Error, Fault, LostReply, Proxy, Request, Reset, Truncation
 from tests.servers import Server
 
@@ -39,8 +41,8 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest that S3 allows, so that `big` goes in two."""
-    monkeypatch.setattr("job.io.s3.TRANSFER.multipart_threshold", 5 << 20)
-    monkeypatch.setattr("job.io.s3.TRANSFER.multipart_chunksize", 5 << 20)
+    monkeypatch.setattr("job.storage.s3.TRANSFER.multipart_threshold", 5 << 20)
+    monkeypatch.setattr("job.storage.s3.TRANSFER.multipart_chunksize", 5 << 20)
 
 
 def first(fault: Fault, method: str, part: str = "", times: int = 1) -> Callable[[Request], Fault | None]:

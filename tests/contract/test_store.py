@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from job.core.exits import Exit, JobError
-from job.io.folder import FolderStore
-from job.io.s3 import S3Store
-from job.io.store import NotFound, Store, StoreError, open_store
+from job.storage.errors import NotFound, StoreError
+from job.storage.folder import FolderStore
+from job.storage.opening import open_store
+from job.storage.s3 import S3Store
+from job.storage.store import Store
 from tests.servers import Server
 
 BIG = 20 << 20
@@ -267,7 +269,7 @@ def test_ages_are_by_the_clock_of_the_store(store: Store, server: Server | None)
 def test_now_does_not_use_the_local_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("k", b"x")
     true = time.time()
-    for clock in ("job.io.s3.time.time", "job.io.folder.time.time"):
+    for clock in ("job.storage.s3.time.time", "job.storage.folder.time.time"):
         monkeypatch.setattr(clock, lambda: true - 500.0)
     if isinstance(store, S3Store):  # signatures bear the local time, and servers allow for 15 minutes
         monkeypatch.undo()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from job.io import dataset
+from job.data import sources
+from job.data.dataset import Dataset
 from tests.e2e.commands import alexnet, train
 from tests.e2e.stored import folder_objects, objects
 from tests.servers import Server, weed
@@ -32,8 +33,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def digits() -> dataset.Dataset:
-    return dataset.load("digits", cache=Path())
+def digits() -> Dataset:
+    return sources.load("digits", cache=Path())
 
 
 def run_objects(server: Server, run: str) -> dict[str, bytes]:
@@ -118,7 +119,7 @@ def test_evaluate_notices_another_accuracy(server: Server, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_predict_agrees_with_the_stored_predictions(engine: str, server: Server, digits: dataset.Dataset, tmp_path: Path) -> None:
+def test_predict_agrees_with_the_stored_predictions(engine: str, server: Server, digits: Dataset, tmp_path: Path) -> None:
     found = run_objects(server, "torch")
     attempt = json.loads(found["torch/summary.json"])["attempt"]
     logits = np.load(io.BytesIO(found[f"torch/final/{attempt}/predictions.npz"]))["logits"].astype(np.float64)
@@ -187,7 +188,7 @@ def test_pull_says_what_is_damaged(server: Server, bent: str, tmp_path: Path) ->
 
 
 @pytest.fixture
-def official(digits: dataset.Dataset, tmp_path: Path) -> Path:
+def official(digits: Dataset, tmp_path: Path) -> Path:
     """The digits as .bin files."""
     folder = tmp_path / "bins"
     folder.mkdir()
@@ -198,7 +199,7 @@ def official(digits: dataset.Dataset, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_dataset_in_the_store(server: Server, official: Path, digits: dataset.Dataset, tmp_path: Path) -> None:
+def test_a_dataset_in_the_store(server: Server, official: Path, digits: Dataset, tmp_path: Path) -> None:
     url, variables = "s3://results/.data/digits", server.environment
     first = alexnet("data", "push", str(official), url, **variables)
     assert first.returncode == 0, first.stderr

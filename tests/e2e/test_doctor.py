@@ -14,7 +14,7 @@ from job.core.recipe import Recipe
 from job.doctor import Line, node, within
 from job.doctor.kernel import TOLERANCE
 from job.doctor.kernel import lines as kernel_lines
-from job.io.cgroup import Limits
+from job.telemetry.cgroup import Limits
 from tests.certificate import private_certificate
 from tests.e2e.commands import alexnet, arguments, environment
 from tests.e2e.stored import objects

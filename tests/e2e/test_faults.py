@@ -44,7 +44,7 @@ def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
 
 
 FAULT = """
-from job.training import Training
+from job.training.loop import Training
 
 whole, Training.finish_epoch = Training.finish_epoch, lambda self: whole(self) if not self.progress.epochs else 1 / 0
 """

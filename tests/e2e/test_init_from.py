@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from job.core.exits import Exit, JobError
-from job.io.checkpoint import read_tensors, sha256, write_tensors
-from job.io.run import encoded
-from job.io.store import Store, open_store
-from job.io.weights import fetch_weights
+from job.runs.pretrained import fetch_weights
+from job.runs.tensorfile import read_tensors, write_tensors
+from job.storage.files import encoded, sha256
+from job.storage.opening import open_store
+from job.storage.store import Store
 from tests.servers import weed
 
 SHAPES = {"features.0.weight": (2, 3, 1, 1), "classifier.6.bias": (10,)}

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from job.core.exits import Exit, JobError
-from job.io import listing
-from job.io.listing import list_runs
-from job.io.run import encoded
-from job.io.store import Store, open_store
+from job.runs import listing
+from job.runs.listing import list_runs
+from job.storage.files import encoded
+from job.storage.opening import open_store
+from job.storage.store import Store
 from tests.proxy import Error, Proxy, Request
 from tests.servers import Server
 

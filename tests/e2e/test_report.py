@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from job.analysis.report import write_report
-from job.io.results import Attempt
+from job.runs.results import Attempt
 from tests.e2e.commands import alexnet, environment, train
 from tests.unit.made_up import results
 

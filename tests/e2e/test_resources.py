@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from job.io.cgroup import _mounts, _paths  # where this machine has its hierarchies
+from job.telemetry.cgroup import _mounts, _paths  # where this machine has its hierarchies
 from tests.e2e import commands, docker
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.exits import Exit, JobError
-from job.io.folder import FolderStore
-from job.io.run import CHECKPOINT_FILES, Run
-from job.io.spool import Spool
-from job.io.store import Store, open_store
+from job.runs.run import CHECKPOINT_FILES, Run
+from job.runs.spool import Spool
+from job.storage.folder import FolderStore
+from job.storage.opening import open_store
+from job.storage.store import Store
 
 FILES = (*CHECKPOINT_FILES, "MANIFEST.json")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.io.store import open_store
+from job.storage.opening import open_store
 from tests.e2e.commands import digest, model, train
 from tests.servers import weed
 

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
-from job.io.plots import INTERVALS, TEST, TRAINING, house_style
+from job.figures.style import INTERVALS, TEST, TRAINING, house_style
 from tests.engines.traces import GROWN, GROWTH
 
 WINDOW = 10

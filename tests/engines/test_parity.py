@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from job import engines
-from job.analysis.parity import compare
-from job.io.tracefile import opened
+from job.parity.compare import compare
+from job.parity.tracefile import opened
 from tests.engines.traces import ADAM, FAULTS, KERAS, LONG, RECIPES, SMALL, SOUND
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from job.io.checkpoint import read_tensors
-from job.io.weights import fetch_weights
+from job.runs.pretrained import fetch_weights
+from job.runs.tensorfile import read_tensors
 
 WRITE = """
 import sys

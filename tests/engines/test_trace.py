@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from job import engines
-from job.io.store import open_store
-from job.io.tracefile import Trace
+from job.parity.tracefile import Trace
+from job.storage.opening import open_store
 from tests.e2e.commands import alexnet, arguments, environment
 from tests.servers import weed
 

@@ -18,8 +18,8 @@ import pytest
 from job import engines
 from job.core.architecture import alexnet
 from job.core.recipe import Recipe
-from job.io.tracefile import TraceWriter
-from job.trace import trace
+from job.parity.record import trace
+from job.parity.tracefile import TraceWriter
 
 Plant = Callable[[pytest.MonkeyPatch, Any, type], None]
 """patch(monkeypatch, the engine's module, its class)"""

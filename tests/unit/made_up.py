@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from job.core.recipe import Recipe
-from job.io.results import Attempt, Results
+from job.runs.results import Attempt, Results
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from job.io.cgroup import Cgroup, usable_cpus
+from job.telemetry.cgroup import Cgroup, usable_cpus
 
 GIB = 1 << 30
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from job.core.exits import Exit, JobError
-from job.io import copies
-from job.io.copies import fetch_dataset, push_dataset
-from job.io.dataset import CLASSES_FILE, RECORD, TEST_FILE, Dataset, Split, load
-from job.io.folder import FolderStore
+from job.data import cifar_binary, sources
+from job.data.bucket import fetch_dataset, push_dataset
+from job.data.cifar_binary import CLASSES_FILE, RECORD, TEST_FILE
+from job.data.dataset import Dataset, Split
+from job.data.sources import load
+from job.storage.folder import FolderStore
 
 FILES = [CLASSES_FILE, "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", TEST_FILE]
 
@@ -27,7 +29,7 @@ def made(seed: int = 0) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "PER_FILE", 10)
+    monkeypatch.setattr(cifar_binary, "PER_FILE", 10)
 
 
 @pytest.fixture
@@ -42,7 +44,9 @@ def push(data: Dataset, store: FolderStore) -> list[str]:
 
 
 def read(store: FolderStore, cache: Path) -> Dataset:
-    return load("s3://bucket/mine", cache=cache, fetch=lambda _, where: fetch_dataset(store, where))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "open_store", lambda _: store)
+        return load("s3://bucket/mine", cache=cache)
 
 
 def refused(code: Exit, text: str, *arguments: object) -> None:

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.exits import Exit, JobError
-from job.io import dataset as module
-from job.io.dataset import CLASSES, CLASSES_FILE, FOLDER, RECORD, TEST_FILE, Dataset, Split, load, subset
+from job.data import cifar_binary, sources
+from job.data.cifar_binary import CLASSES, CLASSES_FILE, FOLDER, RECORD, TEST_FILE
+from job.data.dataset import Dataset, Split, subset
+from job.data.sources import load
 
 DIGITS = "7952ba291e4f4602f42d64b4073b6935d7491d3487616b83abf114c3ff4aeb43"
 OWN_CLASSES = [f"class {n}" for n in range(10)]
@@ -193,7 +195,7 @@ def test_a_folder_in_the_place_of_a_file_is_a_missing_file(tmp_path: Path, files
 def test_a_file_that_ends_early_while_it_is_read_is_named() -> None:
     place = Split(images=np.empty((300, 32, 32, 3), np.uint8), labels=np.empty(300, np.uint8))
     with pytest.raises(JobError, match=rf"data_batch_1\.bin: ends after {299 * RECORD + 5} bytes.*{300 * RECORD}") as raised:
-        module._fill(place, io.BytesIO(records(300, 1)[: 299 * RECORD + 5]), Path("data_batch_1.bin"))
+        cifar_binary._fill(place, io.BytesIO(records(300, 1)[: 299 * RECORD + 5]), Path("data_batch_1.bin"))
     assert raised.value.code == Exit.DATA
 
 
@@ -327,14 +329,16 @@ def test_a_web_address_as_source_points_to_mirror_and_is_not_repeated() -> None:
     assert "5ecret" not in text
 
 
-def test_s3_sources_come_through_fetch_and_are_recorded_without_secrets(tmp_path: Path, files: Files) -> None:
+def test_s3_sources_are_recorded_without_secrets(tmp_path: Path, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, calls = write_archive(tmp_path / "fetched", files), []
 
-    def fetch(url: str, cache: Path) -> Path:
+    def fetch(url: str, cache: Path, progress: None) -> Path:
         calls.append((url, cache))
         return archive
 
-    dataset = load("s3://key:secret@bucket/mine.tar.gz", cache=tmp_path, fetch=fetch)
+    monkeypatch.setattr(sources, "open_store", str)
+    monkeypatch.setattr(sources, "fetch_dataset", fetch)
+    dataset = load("s3://key:secret@bucket/mine.tar.gz", cache=tmp_path)
     assert calls == [("s3://key:secret@bucket/mine.tar.gz", tmp_path)]
     assert (dataset.name, dataset.source) == ("mine", "s3://bucket/mine.tar.gz")
     assert dataset.fingerprint == read(archive).fingerprint
@@ -358,11 +362,11 @@ def test_cifar10_is_downloaded_into_the_cache_and_verified(
         calls.update(options, url=url, target=target)
         return write_archive(target, files)
 
-    monkeypatch.setattr(module, "download", download)
+    monkeypatch.setattr(sources, "download", download)
     dataset = load("cifar10", cache=tmp_path, mirror=mirror)
     assert calls["url"] == url
     assert calls["target"] == tmp_path / "cifar-10-binary.tar.gz"
-    assert calls["sha256"] == dataset.checksums["cifar-10-binary.tar.gz"] == module.SHA256
+    assert calls["sha256"] == dataset.checksums["cifar-10-binary.tar.gz"] == sources.SHA256
     assert calls["md5"] == "c32a1d4ab5d03f1284b67883e8d87530"
     assert (dataset.name, dataset.source) == ("cifar10", url.partition("?")[0])
     assert TEST_FILE in dataset.checksums

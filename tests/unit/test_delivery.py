@@ -10,11 +10,11 @@ import pytest
 
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
-from job.io.checkpoint import sha256_of, write_tensors
-from job.io.delivery import sync
-from job.io.folder import FolderStore
-from job.io.run import encoded
-from job.io.store import StoreError
+from job.runs.sync import sync
+from job.runs.tensorfile import write_tensors
+from job.storage.errors import StoreError
+from job.storage.files import encoded, sha256_of
+from job.storage.folder import FolderStore
 
 ATTEMPT = "0001-abcdef"
 STEP = f"checkpoints/step-00000010-{ATTEMPT}"

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from job.analysis.diagnosis import findings
-from job.analysis.predecessor import predecessor, probably_out_of_memory
-from job.core.ledger import PURPOSES
-from job.io.folder import FolderStore
-from job.io.run import Run, encoded
+from job.analysis.previous_attempt import predecessor, probably_out_of_memory
+from job.core.time_ledger import PURPOSES
+from job.runs.run import Run
+from job.storage.files import encoded
+from job.storage.folder import FolderStore
 
 GPU = {
     "index": 0,

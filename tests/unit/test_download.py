@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from job.core.exits import Exit, JobError
-from job.io.download import download, without_secrets
+from job.storage.files import without_secrets
+from job.storage.http import download
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes: several blocks
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -225,7 +226,7 @@ def test_a_busy_server_is_asked_again_with_growing_pauses(server: Served, target
 
 
 def test_a_connection_without_a_byte_for_long_counts_as_cut(server: Served, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.io.download.TIMEOUT", 0.1)
+    monkeypatch.setattr("job.storage.http.TIMEOUT", 0.1)
     server.plan = [Answer(stalls=True), Answer()]
     start = time.monotonic()
     download(server.url, target, sha256=SHA256, md5=None, sleep=lambda _: None)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from job.io.gpu import Gpus, NoDriver, devices
-from job.io.nvml import visible_devices
+from job.telemetry.gpu import Gpus, NoDriver, devices
+from job.telemetry.nvml import visible_devices
 from tests.fake_nvml import Card, Nvml
 
 GB = 1_000_000_000

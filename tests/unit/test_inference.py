@@ -11,9 +11,9 @@ from job import inference
 from job.cli.evaluate import verdict
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
-from job.io.checkpoint import sha256_of
-from job.io.folder import FolderStore
-from job.io.run import Run, encoded
+from job.runs.run import Run
+from job.storage.files import encoded, sha256_of
+from job.storage.folder import FolderStore
 
 MODEL = "checkpoints/step-00000010-0001-abcdef/model.safetensors"
 IMAGES = 2_000

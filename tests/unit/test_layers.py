@@ -1,6 +1,8 @@
-"""Which part of the package may import which."""
+"""Which part of the package may import which.  Arrows point down only, and nothing is imported in a circle."""
 
 import ast
+import graphlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,22 @@ import job
 ROOT = Path(job.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras"}
+
+ROOMS = {
+    "core": set(),
+    "telemetry": set(),
+    "storage": {"core"},
+    "figures": {"core"},
+    "engines": {"core"},
+    "data": {"core", "storage"},
+    "runs": {"core", "storage"},
+    "parity": {"core", "storage", "runs", "engines"},
+    "analysis": {"core", "storage", "runs", "figures"},
+    "inference": {"core", "storage", "runs", "data", "engines"},
+    "training": {"core", "storage", "runs", "data", "engines", "telemetry", "figures", "analysis"},
+    "doctor": {"core", "storage", "runs", "data", "engines", "telemetry", "training"},
+}
+"""room → the rooms that it may import; `cli` may import all"""
 
 
 def imports(path):
@@ -30,27 +48,43 @@ def own(path):
     return {name for name in imports(path) if name.split(".")[0] == "job"}
 
 
-def within(part):
-    paths = [path for path in FILES if path.is_relative_to(ROOT / part)]
-    assert paths
-    return paths
+def room_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def begins(name, *packages):
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-@pytest.mark.parametrize(
-    ("part", "allowed"), [("core", ["job.core"]), ("io", ["job.core", "job.io"]), ("analysis", ["job.core", "job.io", "job.analysis"])]
-)
-def test_inner_parts_know_nothing_of_outer_ones(part, allowed):
-    for path in within(part):
-        assert not {name for name in own(path) if not begins(name, *allowed)}, path
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_those_below_it(room):
+    paths = [path for path in FILES if room_of(path) == room]
+    assert paths
+    for path in paths:
+        strangers = {name for name in own(path) if name.split(".")[1] not in {room, *ROOMS[room]}}
+        assert not strangers, f"{path}: {strangers}"
 
 
-def test_engines_know_the_core_and_not_each_other():
-    for path in within("engines"):
-        assert not {name for name in own(path) if not begins(name, "job.core", "job.engines")}, path
+def test_every_file_is_in_a_room():
+    assert {room_of(path) for path in FILES} == {*ROOMS, "cli", "__init__", "__main__"}
+
+
+def test_every_room_says_what_it_owns():
+    for path in ROOT.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_no_circle():
+    modules = {".".join(("job", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path for path in FILES}
+    graph = {
+        name: {m for m in modules if m != "job" and any(i == m or i.rpartition(".")[0] == m for i in own(path))} - {name}
+        for name, path in modules.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_engines_do_not_know_each_other():
+    for path in (path for path in FILES if room_of(path) == "engines"):
         assert not {name for name in own(path) if begins(name, "job.engines.torch_engine", "job.engines.tensorflow_engine")}, path
     torch, tensorflow = (imports(ROOT / "engines" / f"{name}_engine.py") for name in ("torch", "tensorflow"))
     assert not any(begins(name, "tensorflow", "keras") for name in torch)
@@ -65,10 +99,9 @@ def test_frameworks_are_imported_by_engines_only():
 
 
 def test_one_file_talks_to_boto3():
-    assert [path for path in FILES if any(begins(name, "boto3", "botocore") for name in imports(path))] == [ROOT / "io" / "s3.py"]
+    assert [path for path in FILES if any(begins(name, "boto3", "botocore") for name in imports(path))] == [ROOT / "storage" / "s3.py"]
 
 
 def test_core_needs_numpy_at_most():
-    standard = __import__("sys").stdlib_module_names
-    for path in within("core"):
-        assert not {name for name in imports(path) if name.split(".")[0] not in {*standard, "job", "numpy"}}, path
+    for path in (path for path in FILES if room_of(path) == "core"):
+        assert not {name for name in imports(path) if name.split(".")[0] not in {*sys.stdlib_module_names, "job", "numpy"}}, path

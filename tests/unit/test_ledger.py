@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from job.core.ledger import PURPOSES, Ledger, goodput
+from job.core.time_ledger import PURPOSES, Ledger, goodput
 
 
 class Clock:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from job.core.exits import Exit
-from job.io.folder import FolderStore
-from job.io.listing import Row, list_runs, sorted_rows
-from job.io.run import encoded
-from job.io.store import Entry
+from job.runs.listing import Row, list_runs, sorted_rows
+from job.storage.files import encoded
+from job.storage.folder import FolderStore
+from job.storage.store import Entry
 
 NOW = 2_000_000_000.0
 FACTS = {"engine": "torch", "recipe": "default", "epochs": 20, "test_accuracy": 0.5, "images_per_second": 900.0}

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
-from job.analysis.parity import LIMITS, compare, distance, sequence, stages
 from job.cli.parity import parity
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
-from job.io.tracefile import Trace, TraceWriter, opened, split
+from job.parity.compare import LIMITS, compare, distance, sequence, stages
+from job.parity.tracefile import Trace, TraceWriter, opened, split
 
 RECIPE = Recipe(batch_size=4, image_size=64, width=1 / 64, precision="fp64")
 STEPS, AT = 3, [0, 2]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from job.core.exits import Exit, JobError
-from job.io.pictures import read_picture, read_pictures
+from job.data.image_files import read_picture, read_pictures
 
 RNG = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from job.io.plots import accuracy_curves, confident_mistakes, confusion_matrix, draw_all, loss_curves
+from job.figures.run import accuracy_curves, confident_mistakes, confusion_matrix, draw_all, loss_curves
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -190,8 +190,8 @@ def test_draw_all_manages_one_epoch_without_intervals(tmp_path):
 
 def test_draw_all_counts_rows_as_true_classes(tmp_path, monkeypatch):
     drawn = {}
-    monkeypatch.setattr("job.io.plots.confusion_matrix", lambda matrix, *rest, **more: drawn.update(matrix=matrix))
-    monkeypatch.setattr("job.io.plots.confident_mistakes", lambda *arguments, **more: None)
+    monkeypatch.setattr("job.figures.run.confusion_matrix", lambda matrix, *rest, **more: drawn.update(matrix=matrix))
+    monkeypatch.setattr("job.figures.run.confident_mistakes", lambda *arguments, **more: None)
     draw_all(tmp_path, lines=EPOCHS, **PREDICTIONS)
     expected = np.zeros((10, 10), np.int64)
     np.add.at(expected, (LABELS, LOGITS.argmax(axis=1)), 1)
@@ -213,7 +213,7 @@ def test_the_users_matplotlib_settings_change_nothing_and_are_kept(tmp_path):
 DRAW = """
 import json, sys
 from pathlib import Path
-from job.io.plots import loss_curves
+from job.figures.run import loss_curves
 loss_curves(json.loads(sys.argv[2]), Path(sys.argv[1]), title="t")
 print(json.dumps(sorted(sys.modules)))
 """

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from job.core.exits import Exit, JobError
-from job.io.checkpoint import sha256_of
-from job.io.folder import FolderStore
-from job.io.pull import Pull
-from job.io.run import Run, encoded
-from job.io.store import NotFound
+from job.runs.pull import Pull
+from job.runs.run import Run
+from job.storage.errors import NotFound
+from job.storage.files import encoded, sha256_of
+from job.storage.folder import FolderStore
 
 CHECKPOINT = "checkpoints/step-00000010-0001-abcdef"
 FINAL = "final/0001-abcdef"

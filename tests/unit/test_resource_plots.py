@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import job.io.resource_plots
-from job.io.resource_plots import draw_resources
+import job.figures.resources
+from job.figures.resources import draw_resources
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -30,7 +30,7 @@ def drawn(tmp_path, monkeypatch):
         figures.append(figure)
         return figure
 
-    monkeypatch.setattr(job.io.resource_plots, "saved", keep)
+    monkeypatch.setattr(job.figures.resources, "saved", keep)
 
     def draw(samples):
         path = draw_resources(samples, tmp_path / "resources.png", title="a $run$")

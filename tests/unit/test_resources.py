@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-import job.io.resources
-from job.io.cgroup import Cgroup
-from job.io.probe import Probe
-from job.io.resources import SEGMENT_ROWS, Sampler, Totals, scalars
+import job.telemetry.sampler
+from job.telemetry.cgroup import Cgroup
+from job.telemetry.host import Probe
+from job.telemetry.sampler import SEGMENT_ROWS, Sampler, Totals, scalars
 from tests.fake_nvml import Card, Nvml
 
 ABSENT = Nvml([], failure=12)
@@ -162,14 +162,14 @@ def test_segments_are_bounded_in_lines(tmp_path):
 
 
 def test_segments_are_bounded_in_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(job.io.resources, "SEGMENT_SECONDS", 0.3)
+    monkeypatch.setattr(job.telemetry.sampler, "SEGMENT_SECONDS", 0.3)
     log = Log(tmp_path, interval=0.1)
     log.until(lambda: len(log.delivered) >= 3)
     assert max(len(path.read_text().splitlines()) for path in log.delivered) <= 4
 
 
 def test_memory_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(job.io.resources, "KEPT_ROWS", 16)
+    monkeypatch.setattr(job.telemetry.sampler, "KEPT_ROWS", 16)
     log = Log(tmp_path, interval=0.005)
     log.until(lambda: len(log.delivered) >= 2)
     assert 8 <= len(log.sampler.rows) <= 16

@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.core.exits import Exit, JobError
-from job.io.checkpoint import read_tensors, sha256, write_tensors
-from job.io.run import encoded
-from job.io.torchfile import STORAGES, _Refused, described
-from job.io.weights import fetch_weights
+from job.runs.pretrained import fetch_weights
+from job.runs.tensorfile import read_tensors, write_tensors
+from job.runs.torchfile import STORAGES, _Refused, described
+from job.storage.files import encoded, sha256
 
 SHAPES = {"features.0.weight": (2, 3, 1, 1), "features.0.bias": (2,), "classifier.6.weight": (1000, 2)}
 

@@ -1,0 +1,83 @@
+"""Where the images come from: CIFAR-10 by download, scikit-learn's digits, own files in CIFAR-10's binary layout, a bucket."""
+
+import re
+from dataclasses import replace
+from pathlib import Path, PurePath, PurePosixPath
+
+import numpy as np
+
+from job.core.exits import Exit, JobError
+from job.data.bucket import fetch_dataset
+from job.data.cifar_binary import ARCHIVE, read_binary
+from job.data.dataset import Dataset, Split
+from job.storage.files import without_secrets
+from job.storage.http import Progress, download
+from job.storage.opening import open_store
+
+# https://www.cs.toronto.edu/~kriz/cifar.html publishes the MD5; the SHA-256 is that of the same 170,052,171 bytes
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+SOURCES = f"cifar10, digits, a folder or .tar.gz archive laid out like {ARCHIVE}, s3://bucket/prefix"
+
+
+def load(
+    source: str,
+    *,
+    cache: Path,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The dataset that `source` names: see SOURCES.
+
+    `mirror` replaces the URL of the archive of `cifar10`; one that ends in `/` is a folder that holds the archive under its own name.
+    A folder called `digits` is reached as `./digits`.
+    Raises JobError: USAGE for a source that is not there, DATA for a damaged file, and what `download` raises.
+    """
+    if source == "digits":
+        return _digits()
+    if source == "cifar10":
+        url = URL if not mirror else mirror + ARCHIVE if mirror.endswith("/") else mirror
+        archive = download(url, cache / ARCHIVE, sha256=SHA256, md5=MD5, progress=progress)
+        dataset = read_binary(archive, name="cifar10", source=without_secrets(url))
+        return replace(dataset, checksums={ARCHIVE: SHA256, **dataset.checksums})
+    if source.startswith("s3://"):
+        origin = without_secrets(source)
+        return read_binary(fetch_dataset(open_store(source), cache, progress), name=_name(PurePosixPath(origin)), source=origin)
+    if "://" in source:
+        raise JobError(
+            Exit.USAGE, f"--data: a URL other than s3://. Allowed: {SOURCES}. For a copy of CIFAR-10: --data cifar10 --mirror URL"
+        )
+    try:
+        path = Path(source).expanduser()
+        there = source != "" and path.exists()
+    except (OSError, RuntimeError):  # a name too long, a folder without access, ~nobody
+        there = False
+    if not there:
+        raise JobError(Exit.USAGE, f"--data {source!r}: neither a known dataset nor a path that exists. Allowed: {SOURCES}")
+    return read_binary(path, name=_name(path.resolve()), source=source)
+
+
+def _name(path: PurePath) -> str:
+    return re.sub(r"\.(tar\.gz|tgz)$", "", path.name)
+
+
+def _digits() -> Dataset:
+    """The 1,797 digits that come with scikit-learn, 8 by 8 pixels of 0 to 16; every fifth image of each class is for the test."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    labels = digits.target.astype(np.uint8)
+    grey = (digits.images.astype(np.int64) * 255 // 16).astype(np.uint8)  # (1797, 8, 8)
+    images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)  # (1797, 32, 32, 3)
+    for_test = np.zeros(len(labels), dtype=bool)
+    for label in range(10):
+        for_test[np.flatnonzero(labels == label)[4::5]] = True
+    return Dataset(
+        name="digits",
+        train=Split(images=images[~for_test], labels=labels[~for_test]),
+        test=Split(images=images[for_test], labels=labels[for_test]),
+        classes=tuple("0123456789"),
+        source="sklearn.datasets.load_digits",
+        checksums={},
+    )

@@ -1,1 +1,0 @@
-"""What touches the outside: stores, checkpoints, datasets, figures, event files."""

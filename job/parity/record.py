@@ -1,0 +1,107 @@
+"""The story of a trace: N steps of training on generated images, everything that a step computes written down.
+
+Two traces of one recipe and seed, of either engine, are compared by `job.parity.compare`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core.architecture import Architecture
+from job.core.exits import Exit, JobError
+from job.core.initial import initial_weights
+from job.core.recipe import Recipe
+from job.core.sampling import Purpose, StepPlan, bits, permutation, plan, steps_per_epoch
+from job.core.schedule import learning_rate, rate_factors
+from job.engines import Engine
+from job.parity.tracefile import TraceWriter
+from job.storage.files import sha256_of
+
+BATCHES = 4
+"""the generated images are as many as fill so many batches: a trace of more steps has several epochs"""
+CLASSES = 10
+
+
+def trace(
+    engine: Engine,
+    recipe: Recipe,
+    writer: TraceWriter,
+    *,
+    seed: int,
+    steps: int,
+    at: frozenset[int],
+    advance: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
+    """Train for `steps` steps; returns the facts that identify the trace.  `at`: the steps, from 0, that are observed in full.
+    `advance` is called after each step."""
+    architecture = recipe.architecture(CLASSES)
+    engine.prepare(recipe, architecture, rate_factors(recipe, architecture))
+    engine.place("train", *generated(seed, BATCHES * recipe.batch_size))
+    engine.load(initial_weights(recipe, architecture, seed), ())
+    for name, array in engine.weights():
+        writer.add(f"initial/{name}", array)
+    digests: dict[str, str] = {}
+    outcomes = []
+    for step, chosen in enumerate(plans(recipe, architecture, seed, steps)):
+        for name, array in engine.observe(chosen):
+            if name == "inputs" or name.startswith("masks/"):
+                digests[f"{step}/{name}"] = sha256_of(_packed(array))
+            if step not in at:
+                break  # the inputs come first, and what is not asked for is not computed
+            if kept(name, first=step == min(at)):
+                writer.add(f"{step}/{name}", array)
+        engine.step(chosen, rate=learning_rate(recipe, step, steps), number=step + 1)
+        outcomes.append(engine.read())
+        advance()
+        if step in at:
+            for kind, tensors in (("slots", engine.slots()), ("weights", engine.weights())):
+                for name, array in tensors:
+                    writer.add(f"{step}/{kind}/{name}", array)
+    losses, hits = (np.concatenate(column) for column in zip(*outcomes, strict=True))
+    writer.add("losses", losses.astype(recipe.dtype))
+    return {
+        "recipe": recipe.as_dict(),
+        "seed": seed,
+        "steps": steps,
+        "at": sorted(at),
+        "environment": engine.environment(),
+        "hits": hits.tolist(),
+        "digests": digests,
+    }
+
+
+def kept(name: str, *, first: bool) -> bool:
+    """Is it stored as a tensor?  Masks as digests alone, activations of the first observed step only."""
+    return first if name.startswith("activations/") else not name.startswith("masks/")
+
+
+def observed_steps(words: tuple[int, ...], steps: int) -> frozenset[int]:
+    """The steps to observe, negative ones from the end; none given: the first two and the last.  Raises JobError (2), naming the step."""
+    if not words:
+        return frozenset({0, min(1, steps - 1), steps - 1})
+    for step in words:
+        if not -steps <= step < steps:
+            raise JobError(Exit.USAGE, f"--at {step}: there are {steps} steps. Expected 0 to {steps - 1}, or -1 for the last.")
+    return frozenset(step % steps for step in words)
+
+
+def generated(seed: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(images (count, 32, 32, 3) of random bytes, labels (count,)): a function of the seed, like everything random."""
+    words = bits(seed, Purpose.IMAGES, count * 32 * 32 * 3 // 8)
+    return words.astype("<u8").view(np.uint8).reshape(count, 32, 32, 3), (np.arange(count) % CLASSES).astype(np.uint8)
+
+
+def plans(recipe: Recipe, architecture: Architecture, seed: int, steps: int) -> Iterator[StepPlan]:
+    """The real plan of each step."""
+    count = BATCHES * recipe.batch_size
+    per_epoch = steps_per_epoch(count, recipe.batch_size)
+    for step in range(steps):
+        epoch, within = divmod(step, per_epoch)
+        yield plan(recipe, architecture, seed, permutation(seed, epoch, count), epoch=epoch, step=within)
+
+
+def _packed(array: NDArray[Any]) -> bytes:
+    """Pixels as little-endian numbers, masks as bits."""
+    return np.packbits(array).tobytes() if array.dtype == bool else array.astype(array.dtype.newbyteorder("<")).tobytes()

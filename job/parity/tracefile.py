@@ -1,0 +1,124 @@
+"""The file of `alexnet trace`: one safetensors file, whose `__metadata__` holds facts, as JSON, and a digest of everything.
+
+Tensors: `initial/NAME`, `losses` (steps,), and for each observed step `STEP/inputs`, `STEP/activations/LAYER`, `STEP/logits`,
+`STEP/gradients/NAME`, `STEP/slots/SLOT/NAME` and `STEP/weights/NAME`, all in canonical layout.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core.exits import Exit, JobError
+from job.storage.errors import NotFound
+from job.storage.opening import open_store
+from job.storage.store import Store
+
+KINDS = {"float32": "F32", "float64": "F64"}
+FORMAT = "alexnet-trace-1"
+CHUNK = 1 << 22
+
+
+class TraceWriter:
+    """Takes one tensor after the other, so that a trace of the whole network needs no memory of its own size."""
+
+    def __init__(self, folder: Path) -> None:
+        self.body = (folder / "body").open("w+b")
+        self.header: dict[str, Any] = {}
+        self.digest = hashlib.sha256()
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        start = self.body.tell()
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
+        self.body.write(data)
+        self.digest.update(data)
+        self.header[name] = {"dtype": KINDS[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, self.body.tell()]}
+
+    def finish(self, path: Path, facts: Mapping[str, Any]) -> None:
+        """Write the whole file: header, then the tensors."""
+        header = {"__metadata__": {"format": FORMAT, **{key: json.dumps(value) for key, value in facts.items()}}, **self.header}
+        header["__metadata__"]["sha256"] = _sealed(self.digest, header)
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with path.open("wb") as file, self.body:
+            file.write(len(text).to_bytes(8, "little") + text)
+            self.body.seek(0)
+            shutil.copyfileobj(self.body, file, CHUNK)
+
+
+class Trace:
+    """A file that was verified.  Raises JobError (65) where it is damaged, 2 where it is no trace; both name it."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            self._file = cast(Any, safe_open)(path, framework="numpy")
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+                metadata = header.get("__metadata__", {})
+                if metadata.get("format") != FORMAT:
+                    raise JobError(Exit.USAGE, f"{url}: a safetensors file, but no trace. Expected what `alexnet trace` writes.")
+                given, found = metadata.pop("sha256", ""), _sealed(_digest(file), header)
+        except (SafetensorError, OSError) as error:
+            raise JobError(Exit.DATA, f"{url}: not a readable safetensors file ({error}). Make it again with `alexnet trace`.") from None
+        self.url = url
+        self.names = frozenset(self._file.keys())
+        if found != given:
+            raise JobError(
+                Exit.DATA, f"{url}: its digest does not match its contents, so it is damaged. Make it again with `alexnet trace`."
+            )
+        self.facts: dict[str, Any] = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = self._file.get_tensor(name)
+        return array
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Trace]:
+    """The trace at a path or at s3://bucket/key.  Raises JobError, as `Trace`, and 2 where there is none."""
+    if Path(url).is_file():
+        yield Trace(Path(url), url)
+        return
+    store, key = split(url)
+    with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
+        path = Path(folder) / "trace.safetensors"
+        try:
+            store.download(key, path)
+        except NotFound:
+            raise JobError(
+                Exit.USAGE, f"{url}: there is no such file. Expected a trace; `alexnet trace --output {url}` makes one."
+            ) from None
+        yield Trace(path, url)
+
+
+def split(url: str) -> tuple[Store, str]:
+    """The store and the key of a single file.  Raises JobError (2) for what names none."""
+    parent, slash, name = url.rpartition("/")
+    if not name or parent in ("s3:/", "s3:"):
+        raise JobError(
+            Exit.USAGE, f"{url!r} names no file. Expected a path such as torch.safetensors, or s3://bucket/folder/torch.safetensors."
+        )
+    return open_store(parent or slash or "."), name
+
+
+def _digest(file: BinaryIO) -> Any:
+    """SHA-256, still open, of the rest of a file."""
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    return digest
+
+
+def _sealed(digest: Any, header: Mapping[str, Any]) -> str:
+    """The digest of tensors, and of what the header says."""
+    digest.update(json.dumps(header, sort_keys=True).encode())
+    return str(digest.hexdigest())

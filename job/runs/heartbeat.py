@@ -1,0 +1,47 @@
+"""A second pair of eyes on a run while it trains: looks every 30 s whether another attempt took over, and tells watchers how far it is."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from job.core.exits import JobError
+from job.runs.run import Run
+from job.storage.errors import StoreError
+
+SECONDS = 30.0
+"""between two looks"""
+
+
+class Watch:
+    """`status` gives the facts for status.json.  `verdict` is the JobError (77 or 0) that ends this attempt, once there is one.
+
+    A store that does not answer proves nothing, so its errors pass here; the uploads report them.
+    """
+
+    def __init__(self, run: Run, status: Callable[[], Mapping[str, Any]], seconds: float = SECONDS) -> None:
+        self._run, self._status, self._seconds = run, status, seconds
+        self.verdict: JobError | None = None
+        self._closing = threading.Event()
+        threading.Thread(target=self._work, name="watch", daemon=True).start()
+
+    def check(self) -> None:
+        if self.verdict:
+            raise self.verdict
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def _work(self) -> None:
+        while True:
+            with suppress(StoreError):
+                try:
+                    self._run.look()
+                except StoreError:
+                    raise
+                except JobError as verdict:
+                    self.verdict = verdict
+                    return
+                self._run.tell(**self._status())
+            if self._closing.wait(self._seconds):
+                return

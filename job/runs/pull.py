@@ -1,0 +1,88 @@
+"""A run brought from a store to a folder, whole and verified.
+
+What is there already and right is not fetched again, so an interrupted pull goes on where it was; manifests and the summary come after
+what they promise, so that the folder never claims more than it holds.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from job.core.exits import Exit, JobError
+from job.storage.files import sha256
+from job.storage.folder import FolderStore
+from job.runs.manifest import MANIFEST, listed_objects
+from job.runs.run import Run
+from job.storage.store import Entry
+from job.storage.errors import NotFound
+from job.storage.files import local_errors
+
+THREADS = 8
+
+
+class Pull:
+    """`folder` becomes a store that holds the run as `folder/ID`.  Raises JobError: 65 naming every object that is damaged or missing."""
+
+    def __init__(self, run: Run, folder: Path, say: Callable[[str], None]) -> None:
+        self.run, self.folder, self.say = run, folder, say
+        if isinstance(run.store, FolderStore) and run.store.root.resolve() == folder.resolve():
+            raise JobError(Exit.USAGE, f"{folder} is where run {run.id} lies already. Expected another folder.")
+        self.fetched: list[Entry] = []
+        self.problems: list[str] = []
+
+    def __call__(self) -> None:
+        entries = {entry.key: entry for entry in self.run.store.list(self.run.key(""))}
+        listed = listed_objects(self.run, entries)
+        self.digests = {key: entry["sha256"] for key, entry in listed.items()}
+        folders = {key.rpartition("/")[0] for key in listed}
+        for key in entries:
+            if key.endswith(MANIFEST) and key.removesuffix(MANIFEST) not in folders:
+                with suppress(NotFound):  # cleared away meanwhile, as in `_fetch`
+                    self.run.store.get(key)
+                    self.problems.append(f"{key} lists no files and digests")
+        for key in sorted(self.digests.keys() - entries.keys()):
+            self.problems.append(f"{key} is missing, though it is listed")
+        for promise in (False, True):
+            stage = [entry for entry in entries.values() if is_promise(entry.key) is promise]
+            with ThreadPoolExecutor(THREADS) as pool:
+                list(pool.map(self._fetch, stage))
+        size = sum(entry.size for entry in self.fetched)
+        verified = len(self.digests.keys() & entries.keys())
+        self.say(
+            f"{self.folder / self.run.id}: {len(self.fetched)} of {len(entries)} objects fetched ({size / 1e6:.1f} MB), the rest was "
+            f"there; {verified} verified by their SHA-256"
+        )
+        if self.problems:
+            raise JobError(
+                Exit.DATA,
+                f"{self.run.store.url}/{self.run.id} is not whole: {'; '.join(sorted(self.problems))}. Expected what its manifests and "
+                "its summary list. All the rest was fetched.",
+            )
+
+    def _fetch(self, entry: Entry) -> None:
+        path, digest = self.folder / entry.key, self.digests.get(entry.key)
+        with local_errors(path):
+            there = path.is_file() and path.stat().st_size == entry.size
+            if there and (sha256(path) == digest if digest else is_constant(entry.key)):
+                return
+        try:
+            self.run.store.download(entry.key, path)
+        except NotFound:  # an old checkpoint that the run, still at work, has cleared away
+            self.say(f"{entry.key} was deleted meanwhile and is left out")
+            return
+        if digest and (found := sha256(path)) != digest:
+            path.unlink()
+            self.problems.append(f"{entry.key} has SHA-256 {found[:12]}…, {digest[:12]}… is listed for it")
+        else:
+            self.fetched.append(entry)
+
+
+def is_promise(key: str) -> bool:
+    """Does it vouch for other objects?"""
+    return key.endswith((MANIFEST, "/summary.json"))
+
+
+def is_constant(key: str) -> bool:
+    """Can an object of this size only be the same one?  Status and the small records are fetched anew, as they cost little."""
+    return not key.endswith(".json")

@@ -1,0 +1,124 @@
+"""A run as those who read it need it: its record, summary, metrics, predictions, attempts and resource samples.
+
+`read_results("runs/my-run")` and `read_results("s3://bucket/prefix/my-run")` do the same.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core.exits import Exit, JobError
+from job.storage.files import sha256_of
+from job.runs.run import ATTEMPT, Run
+from job.storage.errors import NotFound
+from job.storage.opening import open_store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One process that worked on the run."""
+
+    name: str
+    """number and nonce"""
+    claim: Mapping[str, Any]
+    end: Mapping[str, Any] | None
+    """None: it is still at work, or it was killed"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Everything a reader may want to know of one finished run.  N test images, C classes."""
+
+    id: str
+    url: str
+    record: Mapping[str, Any]
+    """run.json: recipe, seed, data, threads"""
+    summary: Mapping[str, Any]
+    """summary.json: the final figures"""
+    lines: list[dict[str, Any]]
+    """metrics.jsonl: one per logging interval and per epoch"""
+    logits: NDArray[np.float32]
+    """(N, C) on the test set"""
+    labels: NDArray[np.uint8]
+    """(N,)"""
+    attempts: list[Attempt] = field(default_factory=list)
+    checkpoints: list[str] = field(default_factory=list)
+    """names of those that are stored, newest first"""
+    resources: list[dict[str, Any]] = field(default_factory=list)
+    """rows of all attempts' resources-*.jsonl, each with `attempt`"""
+    plots: dict[str, bytes] = field(default_factory=dict)
+    """PNG files of the run by their names without ending: accuracy, loss, confusion, mistakes …"""
+
+
+def open_run(url: str) -> Run:
+    """The run at `FOLDER/ID` or `s3://bucket/prefix/ID`.  Raises JobError (2) where there is no run."""
+    parent, _, name = url.rstrip("/").rpartition("/")
+    if parent in ("s3:/", "s3:"):
+        raise JobError(Exit.USAGE, f"{url}: expected a run, such as s3://bucket/prefix/RUN. `alexnet runs {url}` lists what is there.")
+    if url.startswith("/") and not parent:
+        parent = "/"
+    run = Run(open_store(parent or "."), name)
+    if run.read("run.json") is None:
+        raise JobError(Exit.USAGE, f"{url}: there is no run (no run.json). `alexnet runs {parent or '.'}` lists those that are there.")
+    return run
+
+
+def read_results(url: str) -> Results:
+    """Raises JobError: 2 where there is no run or it has not ended, 65 where an object is damaged or missing."""
+    run = open_run(url)
+    summary = run.summary()
+    if summary is None:
+        raise JobError(Exit.USAGE, f"{url}: this run has not ended (no summary.json). Continue it with --run-id {run.id}, or name another.")
+    predictions = np.load(io.BytesIO(final_object(run, summary, "predictions.npz")), allow_pickle=False)
+    plots = {n.removeprefix("plots/").removesuffix(".png"): final_object(run, summary, n) for n in summary["final"] if n.endswith(".png")}
+    return Results(
+        id=run.id,
+        url=url,
+        record=run.read("run.json"),
+        summary=summary,
+        lines=[json.loads(line) for line in final_object(run, summary, "metrics.jsonl").splitlines()],
+        logits=predictions["logits"],
+        labels=predictions["labels"],
+        attempts=attempts_of(run),
+        checkpoints=run.checkpoint_names(),
+        resources=resources_of(run),
+        plots=plots,
+    )
+
+
+def final_object(run: Run, summary: Mapping[str, Any], name: str) -> bytes:
+    """One of the objects that the summary lists, verified.  Raises JobError (65)."""
+    where = f"{run.store.url}/{run.key('final', summary['attempt'], name)}"
+    try:
+        data = run.store.get(run.key("final", summary["attempt"], name))
+    except NotFound:
+        raise JobError(Exit.DATA, f"{where} is missing, though summary.json lists it.") from None
+    if (found := sha256_of(data)) != summary["final"][name]["sha256"]:
+        raise JobError(Exit.DATA, f"{where} has SHA-256 {found[:12]}…, summary.json says {summary['final'][name]['sha256'][:12]}….")
+    return data
+
+
+def attempts_of(run: Run) -> list[Attempt]:
+    """Oldest first."""
+    names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
+    return [
+        Attempt(name=name, claim=run.read("attempts", name, "claim.json") or {}, end=run.read("attempts", name, "end.json"))
+        for name in names
+    ]
+
+
+def resources_of(run: Run) -> list[dict[str, Any]]:
+    """Rows of all attempts, oldest first, each with `attempt`."""
+    names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
+    return [{**row, "attempt": name} for name in names for row in rows_of(run, name)]
+
+
+def rows_of(run: Run, attempt: str) -> list[dict[str, Any]]:
+    """The resource samples of one attempt."""
+    segments = run.store.list(run.key("attempts", attempt, "resources-"))
+    return [json.loads(line) for entry in segments for line in run.store.get(entry.key).splitlines()]

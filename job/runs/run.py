@@ -1,0 +1,189 @@
+"""One run in a store: attempts, checkpoints, final results and the summary that commits them.
+
+Names carry the attempt, payload goes first and the manifest last, and nothing that a reader trusts is ever overwritten; so a late
+writer can add, but never alter.  docs/design.md, "Two processes on one run".
+"""
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from job.core.exits import Exit, JobError
+from job.core.recipe import differences
+from job.storage.files import encoded, sha256
+from job.storage.files import sha256
+from job.storage.errors import NotFound, StoreError
+from job.storage.store import Store
+
+CHECKPOINT = re.compile(r"step-(\d{8})-(\d{4})-([0-9a-f]{6})")
+ATTEMPT = re.compile(r"(\d{4})-([0-9a-f]{6})")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+CHECKPOINT_FILES = ("metrics.jsonl", "model.safetensors", "optimizer.safetensors", "state.json")
+KEPT = 2
+"""checkpoints that stay, beside the best and the final one"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A verified checkpoint, copied to a local folder."""
+
+    name: str
+    folder: Path
+    state: dict[str, Any]
+
+
+
+
+class Run:
+    """`store` holds the run below `run_id`.  Raises JobError (2) for an id that cannot be a folder's name."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        if not RUN_ID.fullmatch(run_id):
+            raise JobError(
+                Exit.USAGE,
+                f"--run-id {run_id!r}: expected 1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit. "
+                "Choose such a name, or leave the flag out.",
+            )
+        self.store, self.id = store, run_id
+        self.attempt = ""
+        self.damaged: set[str] = set()
+        """checkpoints that did not verify"""
+
+    def key(self, *parts: str) -> str:
+        return "/".join((self.id, *parts))
+
+    def read(self, *parts: str) -> Any:
+        """A JSON object of the run, or None."""
+        try:
+            return json.loads(self.store.get(self.key(*parts)))
+        except NotFound:
+            return None
+        except ValueError as error:
+            raise JobError(Exit.DATA, f"{self.store.url}/{self.key(*parts)}: not JSON ({error}). Expected what a run leaves.") from error
+
+    def summary(self) -> dict[str, Any] | None:
+        summary: dict[str, Any] | None = self.read("summary.json")
+        return summary
+
+    def begin(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Store run.json; returns the one that is there.  Raises JobError (78) where that is of another recipe, seed or dataset."""
+        if self.store.put_if_absent(self.key("run.json"), encoded(record)):
+            return record
+        stored: dict[str, Any] = self.read("run.json")
+        mine, theirs = ({**r["recipe"], "seed": r["seed"], "data fingerprint": r["data"]["fingerprint"]} for r in (record, stored))
+        if different := differences(mine, theirs):
+            raise JobError(
+                Exit.CONFIGURATION,
+                f"run {self.id} is already there with another configuration ({'; '.join(different)}). "
+                "Give the stored values to continue it, or another --run-id to begin a new run.",
+            )
+        return stored
+
+    def claim(self, facts: Mapping[str, Any]) -> None:
+        """Become the newest attempt.  Raises JobError (77) if another one was quicker."""
+        numbers = [int(m[1]) for m in map(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")) if m]
+        self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
+        self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(dict(facts)))
+        self.look()
+        with suppress(StoreError):  # left by attempts that died, these only cost space; one that still lives will look, and leave
+            self.store.abort_uploads(self.key(""))
+
+    def look(self) -> None:
+        """Raises JobError: 77 if a newer attempt is at work on the run, 0 if the run has ended."""
+        newest = max(filter(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")), default=self.attempt)
+        if newest > self.attempt:
+            raise JobError(Exit.SUPERSEDED, f"run {self.id}: attempt {newest} took over from this one, {self.attempt}, which ends here.")
+        if self.summary():
+            raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; nothing is left to do.")
+
+    def tell(self, **facts: Any) -> None:
+        """Put status.json, for watchers: the only object that is ever overwritten, and that nothing relies on."""
+        self.store.put(self.key("attempts", self.attempt, "status.json"), encoded(facts))
+
+    def end(self, code: int, reason: str, **facts: Any) -> None:
+        self.store.put(self.key("attempts", self.attempt, "end.json"), encoded({"exit_code": code, "reason": reason, **facts}))
+
+    def newest_checkpoint(self, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+        """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped, with a line."""
+        tried: set[str] = set()
+        while fresh := [name for name in self.checkpoint_names() if name not in tried]:  # listed again: one may vanish, another appear
+            name = fresh[0]
+            tried.add(name)
+            try:
+                return self.fetch_checkpoint(name, folder)
+            except JobError as error:
+                if error.code is not Exit.DATA:
+                    raise
+                self.damaged.add(name)
+                say(f"checkpoint {name} is left out: {error}")
+                shutil.rmtree(folder / name, ignore_errors=True)
+        return None
+
+    def checkpoint_names(self) -> list[str]:
+        """Greatest (step, attempt number, nonce) first."""
+        return sorted(filter(CHECKPOINT.fullmatch, self.store.folders(self.key("checkpoints") + "/")), reverse=True)
+
+    def fetch_checkpoint(self, name: str, folder: Path) -> Checkpoint:
+        """Copy and verify.  Raises JobError (65), naming the object."""
+        manifest = self.read("checkpoints", name, "MANIFEST.json")
+        if manifest is None:
+            raise JobError(Exit.DATA, "its MANIFEST.json is missing, so it was never completed or is being deleted")
+        target = folder / name
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            digests = {file: str(entry["sha256"]) for file, entry in manifest["files"].items()}
+        except (KeyError, TypeError, AttributeError):
+            raise JobError(Exit.DATA, "its MANIFEST.json does not list files and digests") from None
+        if sorted(digests) != sorted(CHECKPOINT_FILES):
+            raise JobError(Exit.DATA, f"its MANIFEST.json lists {', '.join(map(repr, digests))}. Expected {', '.join(CHECKPOINT_FILES)}")
+        for file, digest in digests.items():
+            try:
+                self.store.download(self.key("checkpoints", name, file), target / file)
+            except NotFound:
+                raise JobError(Exit.DATA, f"{file} is missing") from None
+            found = sha256(target / file)
+            if found != digest:
+                raise JobError(Exit.DATA, f"{file} has SHA-256 {found[:12]}…, its manifest says {digest[:12]}…")
+        return Checkpoint(name=name, folder=target, state=json.loads((target / "state.json").read_text()))
+
+    def prune(self, best: str | None) -> None:
+        """Delete what is older than the newest two good checkpoints, each manifest first, but for `best` and what those two call best.
+
+        The look comes after the listing: what a newer attempt stores later was not listed, and cannot be deleted.
+        """
+        names = self.checkpoint_names()
+        good = (n for n in names if n not in self.damaged and self.store.list(self.key("checkpoints", n, "MANIFEST.json")))
+        kept = list(islice(good, KEPT))
+        spared = {best, *map(self._best_by, kept)}
+        self.look()
+        for name in names:
+            if len(kept) == KEPT and name < kept[-1] and name not in spared:
+                for entry in sorted(
+                    self.store.list(self.key("checkpoints", name) + "/"), key=lambda e: not e.key.endswith("MANIFEST.json")
+                ):
+                    self.store.delete(entry.key)
+
+    def _best_by(self, name: str) -> str | None:
+        """The best checkpoint by the account of this one, which may be continued from."""
+        try:
+            best: str | None = self.read("checkpoints", name, "state.json")["progress"]["best"]
+            return best
+        except (KeyError, TypeError):
+            return None
+        except JobError as error:
+            if error.code is not Exit.DATA:
+                raise
+            return None
+
+    def commit(self, summary: dict[str, Any]) -> None:
+        """Put the summary, once: the run is complete.  Raises JobError (0) if another attempt has done so."""
+        self.look()
+        if not self.store.put_if_absent(self.key("summary.json"), encoded(summary)):
+            raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; its results stand.")

@@ -1,0 +1,62 @@
+"""safetensors files, written tensor by tensor: no second copy of the weights is ever in memory, and no pickle anywhere.
+
+Format: https://huggingface.co/docs/safetensors (8 bytes little-endian length, a JSON header, the tensors one after the other).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core.exits import Exit, JobError
+
+KINDS = {"float32": ("F32", 4), "float64": ("F64", 8)}
+
+
+def write_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
+    """Write `tensors`, which come in the order of `shapes`; each is written before the next is asked for."""
+    kind, size = KINDS[dtype]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, shape in shapes.items():
+        end = offset + prod(shape) * size
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for (expected, shape), (name, array) in zip(shapes.items(), tensors, strict=True):
+            assert name == expected, f"tensor {name} came where {expected} was due"
+            assert array.shape == shape, f"{name}: shape {array.shape} instead of {shape}"
+            file.write(np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).data)
+
+
+def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
+    """(name, array) one at a time.  With `shapes`: exactly these tensors.  Raises JobError (65), naming the file and the tensor."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            for name in shapes or names:
+                if name not in names:
+                    raise JobError(Exit.DATA, f"{path}: there is no tensor {name}. Expected an AlexNet in torchvision's naming.")
+                array = file.get_tensor(name)
+                if shapes is not None and array.shape != tuple(shapes[name]):
+                    raise JobError(
+                        Exit.DATA,
+                        f"{path}: tensor {name} has shape {array.shape}, expected {tuple(shapes[name])}. Is it of another width?",
+                    )
+                yield name, array
+    except (SafetensorError, OSError) as error:
+        raise JobError(Exit.DATA, f"{path}: not a readable safetensors file ({error}).") from error
+
+
+
+

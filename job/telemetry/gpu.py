@@ -1,0 +1,150 @@
+"""What the GPUs do: a thread of its own asks NVML once a second, and nobody ever waits for it.
+
+A call about a card that fell off its bus may never come back, so the thread is never joined; what it said last grows stale instead.
+"""
+
+import importlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from job.telemetry.nvml import Device, visible_devices
+
+PCIE_SECONDS = 10.0
+"""between two reads of the PCIe counters, since each takes 20 ms"""
+PATIENCE = 5.0
+"""seconds after which an answer that does not come is reported"""
+
+
+class NoDriver(Exception):  # noqa: N818  an answer rather than an error
+    """There is no NVIDIA driver, or none that answers."""
+
+
+class Gpus:
+    """The devices that CUDA shows this process.  `nvml`: a module like nvidia-ml-py's pynvml, which is imported when none is given.
+    `only`: positions, among the visible devices, of those that the process uses."""
+
+    def __init__(
+        self,
+        *,
+        say: Callable[[str], None],
+        nvml: Any = None,
+        environment: Mapping[str, str] = os.environ,
+        only: Sequence[int] | None = None,
+        interval: float = 1.0,
+        pcie_seconds: float = PCIE_SECONDS,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._say, self._nvml, self._only = say, nvml, only
+        self._visible = environment.get("CUDA_VISIBLE_DEVICES")
+        self._interval, self._pcie_seconds, self._patience = interval, pcie_seconds, patience
+        self._closing = threading.Event()
+        self._devices: list[Device] = []
+        self._rows: list[dict[str, Any]] = []
+        self._asked = 0.0
+        """time.monotonic() of the question that is not answered yet; 0: none is"""
+        self._silent = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._work, name="gpu", daemon=True).start()
+
+    def stop(self) -> None:
+        """Asks the thread to end, and does not wait for it."""
+        self._closing.set()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What was last heard of each device; empty without devices, and while NVML does not answer."""
+        asked = self._asked
+        silent = bool(asked) and time.monotonic() - asked > self._patience
+        if silent and not self._silent:
+            self._say(
+                f"GPU: no answer from the driver for {self._patience:g} s, as after a fault of a card; its log pauses, training goes on"
+            )
+        if self._silent and not silent:
+            self._say("GPU: the driver answers again")
+        self._silent = silent
+        return [] if silent else self._rows
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Of each device: index, name, uuid, mig, lost, and energy_joules since the start where there is a counter."""
+        return [device.facts() for device in self._devices]
+
+    def energy_joules(self) -> float | None:
+        """Of all devices since the start; None unless each has a counter of its own, and none was lost."""
+        joules = [None if device.lost else device.joules for device in self._devices]
+        return sum(j for j in joules if j is not None) if joules and None not in joules else None
+
+    def _work(self) -> None:
+        try:
+            self._asked = time.monotonic()
+            found = list(visible_devices(_opened(self._nvml), self._visible))
+            self._devices = found if self._only is None else [found[i] for i in self._only if i < len(found)]
+        except Exception as error:  # no driver, no library, too old a library: the CPU rows go on
+            self._say(f"GPU: nothing to measure ({_said(error)}); the resource log holds CPU, memory and I/O")
+            return
+        finally:
+            self._asked = 0.0
+        pcie_due = time.monotonic()
+        while not self._closing.is_set():
+            self._asked = now = time.monotonic()
+            with_pcie = now >= pcie_due
+            if with_pcie:
+                pcie_due = now + self._pcie_seconds
+            self._rows = [row for device in self._devices if (row := self._read(device, with_pcie)) is not None]
+            self._asked = 0.0
+            self._closing.wait(max(self._interval - (time.monotonic() - now), 0.01))
+
+    def _read(self, device: Device, with_pcie: bool) -> dict[str, Any] | None:
+        if device.lost:
+            return None
+        try:
+            return device.read(with_pcie)
+        except Exception as error:
+            device.lost = True  # not asked again: the next question may hang
+            self._say(f"GPU {device.index} ({device.name}) is lost: {_said(error)}. Its log ends here; another node may do")
+            return None
+
+
+def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, patience: float = PATIENCE) -> list[dict[str, Any]]:
+    """Of each visible device: driver (its version), cuda (the newest version that it knows), and what `Device.facts` and `read` tell.
+
+    Raises NoDriver where there is none, also when the driver does not answer in time."""
+    answers: SimpleQueue[list[dict[str, Any]] | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_survey(_opened(nvml), environment.get("CUDA_VISIBLE_DEVICES")))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="gpu-survey", daemon=True).start()
+    try:
+        answer = answers.get(timeout=patience)
+    except Empty:
+        raise NoDriver(f"the driver does not answer within {patience:g} s") from None
+    if isinstance(answer, Exception):
+        raise NoDriver(_said(answer)) from answer
+    return answer
+
+
+def _survey(nvml: Any, visible: str | None) -> list[dict[str, Any]]:
+    cuda = int(nvml.nvmlSystemGetCudaDriverVersion())
+    versions = {"driver": str(nvml.nvmlSystemGetDriverVersion()), "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"}
+    found = [{**versions, **device.read(False), **device.facts()} for device in visible_devices(nvml, visible)]
+    if not found:
+        raise NoDriver("no device is visible" if visible is None else f"no device is visible with CUDA_VISIBLE_DEVICES={visible!r}")
+    return found
+
+
+def _opened(nvml: Any) -> Any:
+    module = nvml or importlib.import_module("pynvml")
+    module.nvmlInit()
+    return module
+
+
+def _said(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text if len(text) < 200 else f"{text[:200]}…"

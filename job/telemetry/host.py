@@ -1,0 +1,99 @@
+"""One sample of the container, the host and this process.
+
+Rates are differences over the measured interval.  Units are in the names; what is not known is left out, never zero.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from job.telemetry.cgroup import Cgroup
+
+
+class Probe:
+    """Call `sample` again and again; the first one, taken here, gives the rates something to start from."""
+
+    def __init__(self, cgroup: Cgroup) -> None:
+        self._cgroup, self._process = cgroup, psutil.Process()
+        self.limits = cgroup.limits()
+        self.cores, self.memory_bytes = psutil.cpu_count() or 1, psutil.virtual_memory().total
+        """the host's"""
+        self._counters: dict[str, float] = {}
+        self._at = time.monotonic()
+        self._kills: int | None = None
+        self.sample()
+
+    def sample(self) -> dict[str, Any]:
+        now = time.monotonic()
+        interval, self._at = now - self._at, now
+        counters, row = dict[str, float](), {"time": round(time.time(), 3), "interval_seconds": round(interval, 4)}
+        for source in (self._of_container, self._of_host, self._of_process, self._of_disk, self._of_network):
+            counters |= _tried(source, row)
+        for name, value in counters.items():
+            if name in self._counters and interval > 0:
+                row[name] = round((value - self._counters[name]) / interval, 4)
+        self._counters = counters
+        return row
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last sample."""
+        return time.monotonic() - self._at
+
+    def describe(self) -> str:
+        """What the run may use, for the log."""
+        host = f"{self.cores} CPUs and {self.memory_bytes / 1e9:.1f} GB of memory"
+        limits = self.limits
+        cpus = None if limits.cpus is None else f"{limits.cpus:g} CPUs"
+        memory = None if limits.memory_bytes is None else f"{limits.memory_bytes / 1e9:.2f} GB of memory"
+        told = " and ".join(part for part in (cpus, memory) if part)
+        if not told:
+            return f"machine: {host}; no limits of a container are visible (cgroups: {limits.version})"
+        return f"machine: the container may use {told} (cgroups: {limits.version}); the node has {host}"
+
+    def _of_container(self, row: dict[str, Any]) -> dict[str, float | None]:
+        usage = self._cgroup.usage()
+        self._kills = usage.out_of_memory_kills if self._kills is None else self._kills
+        row["container_memory_bytes"] = usage.memory_bytes
+        row["container_memory_limit_bytes"], row["container_cpu_limit_cores"] = self.limits.memory_bytes, self.limits.cpus
+        if usage.out_of_memory_kills is not None and self._kills is not None:
+            row["container_out_of_memory_kills"] = usage.out_of_memory_kills - self._kills  # since this attempt began
+        return {"container_cpu_cores": usage.cpu_seconds, "container_throttled_seconds_per_second": usage.throttled_seconds}
+
+    def _of_host(self, row: dict[str, Any]) -> dict[str, float | None]:
+        memory, cpu = psutil.virtual_memory(), psutil.cpu_times()
+        row["host_memory_used_bytes"], row["host_memory_total_bytes"] = memory.total - memory.available, memory.total
+        interrupts = getattr(cpu, "irq", 0.0) + getattr(cpu, "softirq", 0.0)
+        return {"host_cpu_cores": cpu.user + getattr(cpu, "nice", 0.0) + cpu.system + interrupts}
+
+    def _of_process(self, row: dict[str, Any]) -> dict[str, float | None]:
+        row["process_memory_bytes"] = self._process.memory_info().rss
+        row["process_seconds"] = round(time.time() - self._process.create_time(), 3)  # its age
+        cpu = self._process.cpu_times()
+        return {"process_cpu_cores": cpu.user + cpu.system}
+
+    def _of_disk(self, _: dict[str, Any]) -> dict[str, float | None]:
+        """By this process: in a container the disks' own counters would be those of all its neighbours."""
+        disk = self._process.io_counters()
+        return {"disk_read_bytes_per_second": disk.read_bytes, "disk_written_bytes_per_second": disk.write_bytes}
+
+    def _of_network(self, _: dict[str, Any]) -> dict[str, float | None]:
+        """Of the container, without loopback."""
+        nics = [nic for name, nic in psutil.net_io_counters(pernic=True).items() if name != "lo"]
+        return {
+            "network_received_bytes_per_second": sum(nic.bytes_recv for nic in nics),
+            "network_sent_bytes_per_second": sum(nic.bytes_sent for nic in nics),
+        }
+
+
+def _tried(source: Callable[[dict[str, Any]], dict[str, float | None]], row: dict[str, Any]) -> dict[str, float]:
+    """What one source tells: gauges into the row, counters as the answer.  One that fails takes no other with it."""
+    gauges: dict[str, Any] = {}
+    try:
+        counters = source(gauges)
+    except (OSError, psutil.Error, AttributeError, NotImplementedError, ValueError):
+        return {}
+    row.update({name: value for name, value in gauges.items() if value is not None})
+    return {name: value for name, value in counters.items() if value is not None}

@@ -1,0 +1,199 @@
+"""The resource log of an attempt: one line of JSON each second, in segments that are bounded so that a killed pod loses little.
+
+GPUs: `job.telemetry.gpu`; the container, the host, this process: `job.telemetry.host`.  What goes wrong here never reaches the training.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from job.telemetry.cgroup import Cgroup
+from job.telemetry.gpu import Gpus
+from job.telemetry.host import Probe
+
+SEGMENT_ROWS, SEGMENT_SECONDS = 30, 25.0
+"""lines and time in one object, whichever is reached first: with 5 s for its upload, a killed pod loses at most 30 s of samples"""
+KEPT_ROWS = 4096
+"""rows that stay in memory for figures and findings; of a longer run every second, fourth … one"""
+
+
+class Sampler:
+    """A daemon thread.  `gauges` adds fields of the loop; `deliver` gets the file of each finished segment and must not wait.
+    `only`: positions, among the visible GPUs, of those that the process uses."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deliver: Callable[[Path], None],
+        say: Callable[[str], None],
+        gauges: Callable[[], Mapping[str, Any]] = dict,
+        nvml: Any = None,
+        only: Sequence[int] | None = None,
+        cgroup: Cgroup | None = None,
+        interval: float = 1.0,
+    ) -> None:
+        self._folder, self._deliver, self._say, self._gauges, self._interval = folder, deliver, say, gauges, interval
+        self._gpu = Gpus(say=say, nvml=nvml, only=only, interval=interval)
+        self._probe = Probe(cgroup or Cgroup())
+        self._segment: list[str] = []
+        self._segments, self._segment_begun = 0, 0.0
+        self._rows, self._stride, self._count = list[dict[str, Any]](), 1, 0
+        self._totals = Totals()
+        self._seconds = 0.0
+        """CPU time of this thread"""
+        self._told: set[str] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Of this attempt, at most KEPT_ROWS, evenly spread."""
+        with self._lock:
+            return [*self._rows]
+
+    @property
+    def energy_joules(self) -> float | None:
+        """Of all GPUs in use since the start; None where a counter is missing."""
+        return self._gpu.energy_joules()
+
+    def start(self) -> None:
+        self._say(self._probe.describe())
+        self._gpu.start()
+        self._thread.start()
+
+    def stop(self) -> dict[str, Any]:
+        """Deliver the last segment; returns facts for the summary: peaks, averages, totals, energy, devices, the container's limits."""
+        if self._thread.ident is not None and not self._closing.is_set():
+            self._closing.set()
+            self._gpu.stop()
+            self._thread.join(5)
+            if not self._thread.is_alive() and (self._probe.age > self._interval / 2 or not self._count):
+                self._try_to_sample()  # a run of less than a second has a row, too
+            self._flush()
+        energy = self.energy_joules
+        known = {"energy_joules": round(energy, 1)} if energy is not None else {}
+        cost = {"sampler_cpu_share": round(self._seconds / self._totals.seconds, 5)} if self._totals.seconds else {}
+        return {**self._totals.facts(), **known, **cost, "container": vars(self._probe.limits), "gpus": self._gpu.facts()}
+
+    def _work(self) -> None:
+        due = time.monotonic()
+        while True:
+            due = max(due + self._interval, time.monotonic())
+            if self._closing.wait(due - time.monotonic()):
+                return
+            self._try_to_sample()
+            self._seconds = time.thread_time()
+
+    def _try_to_sample(self) -> None:
+        """A figure that cannot be read must not end the run, nor fill its log."""
+        try:
+            self._sample()
+        except Exception as error:
+            self._tell(f"resource log: {type(error).__name__}: {error}; it goes on")
+
+    def _sample(self) -> None:
+        row = self._probe.sample()
+        try:
+            row |= self._gauges()
+        except Exception as error:
+            self._tell(f"resource log without figures of the training: {type(error).__name__}: {error}")
+        if gpus := self._gpu.rows():
+            row["gpus"] = gpus
+        self._totals.add(row)
+        self._keep(row)
+        if not self._segment:
+            self._segment_begun = time.monotonic()
+        self._segment.append(json.dumps(row))
+        full = len(self._segment) >= SEGMENT_ROWS or time.monotonic() - self._segment_begun + self._interval >= SEGMENT_SECONDS
+        if full:
+            self._flush()
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        if self._count % self._stride == 0:
+            with self._lock:
+                self._rows.append(row)
+                if len(self._rows) >= KEPT_ROWS:
+                    self._rows, self._stride = self._rows[::2], 2 * self._stride
+        self._count += 1
+
+    def _flush(self) -> None:
+        """Write the segment and hand it over.  What a full disk does not take is lost, and the run itself will say that it is full."""
+        lines, self._segment = self._segment, []
+        if not lines:
+            return
+        self._segments += 1
+        path = self._folder / f"resources-{self._segments:04d}.jsonl"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{line}\n" for line in lines))
+            self._deliver(path)
+        except Exception as error:
+            self._tell(f"resource log: {path.name} was not stored ({error})")
+            with suppress(OSError):
+                path.unlink()
+
+    def _tell(self, line: str) -> None:
+        """Each kind of trouble once."""
+        kind = line.partition(":")[0]
+        if kind not in self._told:
+            self._told.add(kind)
+            with suppress(Exception):
+                self._say(line)
+
+
+class Totals:
+    """Peaks and averages over all rows."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._peaks: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+        self._kills = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        seconds = row["interval_seconds"]
+        self.seconds += seconds
+        for name in ("process_memory_bytes", "container_memory_bytes"):
+            self._peak(name, row.get(name))
+        for name in ("process_cpu_cores", "container_cpu_cores", "container_throttled_seconds_per_second"):
+            self._average(name, row.get(name), seconds)
+        for gpu in row.get("gpus", ()):
+            self._peak("gpu_memory_bytes", gpu.get("memory_used_bytes"))
+            self._average("gpu_utilization_percent", gpu.get("utilization_percent"), seconds)
+            self._average("gpu_power_watts", gpu.get("power_watts"), seconds)
+        self._kills = max(self._kills, row.get("container_out_of_memory_kills", 0))
+
+    def facts(self) -> dict[str, Any]:
+        """Averages over GPUs are those of one GPU, peaks the greatest of any."""
+        means = {f"mean_{name}": round(total / self._weights[name], 4) for name, total in self._sums.items() if self._weights[name]}
+        found: dict[str, Any] = {f"peak_{name}": value for name, value in self._peaks.items()} | means
+        if (throttled := "container_throttled_seconds_per_second") in self._sums:
+            found["container_throttled_seconds"] = round(self._sums[throttled], 3)
+            del found[f"mean_{throttled}"]
+        return found | ({"container_out_of_memory_kills": self._kills} if self._kills else {})
+
+    def _peak(self, name: str, value: float | None) -> None:
+        if value is not None:
+            self._peaks[name] = max(self._peaks.get(name, value), value)
+
+    def _average(self, name: str, value: float | None, seconds: float) -> None:
+        if value is not None:
+            self._sums[name] = self._sums.get(name, 0.0) + value * seconds
+            self._weights[name] = self._weights.get(name, 0.0) + seconds
+
+
+def scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, int, dict[str, float]]]:
+    """(time, step, tag → value) of each row, for TensorBoard; gaps stay gaps."""
+    units = ("_bytes", "_cores", "_per_second", "_percent", "_watts", "_celsius", "_mhz", "_joules")
+    for row in rows:
+        values = {f"machine/{name}": float(value) for name, value in row.items() if name.endswith(units)}
+        for gpu in row.get("gpus", ()):
+            values |= {f"gpu{gpu['index']}/{name}": float(value) for name, value in gpu.items() if name.endswith(units)}
+        yield row["time"], int(row.get("step", 0)), values

@@ -1,0 +1,1 @@
+"""One attempt on a run: the loop, the checkpoints, the results, and every way out."""
