@@ -17,16 +17,16 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP) ## train both engines on real handwritten digits and print a table
-	$(PY) -m tests.servers -- $(PY) -m tests.demo
+	$(PY) -m tests.support.servers -- $(PY) -m tools.demo
 
 reproduce: $(STAMP) ## the original report's table, and as it should have been; EPOCHS=, SUBSET=, IMAGE_SIZE=, WIDTH=, DATA=, INIT_FROM=, ABLATION=1
-	$(PY) -m tests.reproduce $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SUBSET),--subset $(SUBSET)) $(if $(WIDTH),--width $(WIDTH)) \
+	$(PY) -m tools.reproduce $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SUBSET),--subset $(SUBSET)) $(if $(WIDTH),--width $(WIDTH)) \
 	    $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE)) $(if $(DATA),--data '$(DATA)') $(if $(INIT_FROM),--init-from '$(INIT_FROM)') \
 	    $(if $(ABLATION),--ablation)
 
 lint: $(STAMP) ## ruff and mypy
-	.venv/bin/ruff check job tests
-	.venv/bin/ruff format --check job tests
+	.venv/bin/ruff check job tests tools
+	.venv/bin/ruff format --check job tests tools
 	.venv/bin/mypy
 
 test: lint ## everything but the long tests, on two cores
@@ -36,10 +36,10 @@ test-slow: $(STAMP) ## the long tests: many kills, two attempts, outages, images
 	$(PY) -m pytest -m slow
 
 bench: $(STAMP) ## measure: engines side by side, checkpoints, `alexnet runs` over 2,000 runs
-	$(PY) -m tests.bench
+	$(PY) -m tools.bench
 
 s3: $(STAMP) ## an S3 server on loopback for experiments; prints the variables to export
-	$(PY) -m tests.servers
+	$(PY) -m tests.support.servers
 
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REGISTRY ?=

@@ -11,8 +11,8 @@ from botocore.loaders import JSONFileLoader
 
 from job.storage.opening import open_store
 from job.storage.store import Store
-from tests import servers
-from tests.servers import Server, without_aws
+from tests.support import servers
+from tests.support.servers import Server, without_aws
 
 BUCKET = "contract"
 

@@ -17,9 +17,9 @@ from job.core.exits import Exit
 from job.storage.errors import NotFound, StoreError
 from job.storage.opening import open_store
 from job.storage.store import Store
-from tests.certificate import private_certificate
-from tests.proxy import Error, Fault, Proxy, Request
-from tests.servers import Server
+from tests.support.certificate import private_certificate
+from tests.support.proxy import Error, Fault, Proxy, Request
+from tests.support.servers import Server
 
 TOKEN = "T0ken-that-nobody-must-see"
 ACTIONS: dict[str, Callable[[Store], Any]] = {

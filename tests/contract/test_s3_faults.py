@@ -1,4 +1,4 @@
-"""Trouble between the client and a real S3 server, made by tests/proxy.py: nothing is lost, doubled or half there."""
+"""Trouble between the client and a real S3 server, made by tests/support/proxy.py: nothing is lost, doubled or half there."""
 
 import os
 import re
@@ -13,8 +13,8 @@ from job.core.exits import Exit
 from job.storage.errors import NotFound, StoreError
 from job.storage.opening import open_store
 from job.storage.store import Store
-from tests.proxy import Delay, Error, Fault, LostReply, Proxy, Request, Reset, Truncation
-from tests.servers import Server
+from tests.support.proxy import Delay, Error, Fault, LostReply, Proxy, Request, Reset, Truncation
+from tests.support.servers import Server
 
 Set = Callable[[Mapping[str, str]], None]
 

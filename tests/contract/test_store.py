@@ -21,7 +21,7 @@ from job.storage.folder import FolderStore
 from job.storage.opening import open_store
 from job.storage.s3 import S3Store
 from job.storage.store import Store
-from tests.servers import Server
+from tests.support.servers import Server
 
 BIG = 20 << 20
 """bytes of a file that S3Store sends in parts"""

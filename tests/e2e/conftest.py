@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server, weed
+from tests.support.servers import Server, weed
 
 
 @pytest.fixture(scope="module")

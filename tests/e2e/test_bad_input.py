@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import alexnet
+from tests.support.commands import alexnet
 
 FLAGS = [
     (["--epochs", "0"], "epochs must be"),

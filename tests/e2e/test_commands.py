@@ -12,9 +12,9 @@ from PIL import Image
 
 from job.data import sources
 from job.data.dataset import Dataset
-from tests.e2e.commands import alexnet, train
-from tests.e2e.stored import folder_objects, objects
-from tests.servers import Server, weed
+from tests.support.commands import alexnet, train
+from tests.support.servers import Server, weed
+from tests.support.stored import folder_objects, objects
 
 ENGINES = ("torch", "tensorflow")
 

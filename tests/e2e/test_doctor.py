@@ -15,11 +15,11 @@ from job.doctor import Line, node, within
 from job.doctor.kernel import TOLERANCE
 from job.doctor.kernel import lines as kernel_lines
 from job.telemetry.cgroup import Limits
-from tests.certificate import private_certificate
-from tests.e2e.commands import alexnet, arguments, environment
-from tests.e2e.stored import objects
-from tests.proxy import Delay, Error, Proxy
-from tests.servers import Server, rclone
+from tests.support.certificate import private_certificate
+from tests.support.commands import alexnet, arguments, environment
+from tests.support.proxy import Delay, Error, Proxy
+from tests.support.servers import Server, rclone
+from tests.support.stored import objects
 
 SMALL = ("--recipe", "digits", "--engine", "torch")
 RIGHTS = ("list", "put", "get", "multipart", "conditional put", "delete")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import TINY, alexnet, arguments, begin, environment, train
-from tests.e2e.stored import folder_objects, objects, verified
-from tests.proxy import Error, Proxy
-from tests.servers import Server, weed
+from tests.support.commands import TINY, alexnet, arguments, begin, environment, train
+from tests.support.proxy import Error, Proxy
+from tests.support.servers import Server, weed
+from tests.support.stored import folder_objects, objects, verified
 
 RUN = """
 import runpy, sys

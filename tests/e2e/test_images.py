@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.e2e import docker
-from tests.e2e.docker import Container, run, shell
-from tests.peaks import limits, record
+from tests.support import docker, servers
+from tests.support.docker import Container, run, shell
+from tests.support.peaks import limits, record
 
 pytestmark = pytest.mark.slow
 

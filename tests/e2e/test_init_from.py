@@ -13,7 +13,7 @@ from job.runs.tensorfile import read_tensors, write_tensors
 from job.storage.files import encoded, sha256
 from job.storage.opening import open_store
 from job.storage.store import Store
-from tests.servers import weed
+from tests.support.servers import weed
 
 SHAPES = {"features.0.weight": (2, 3, 1, 1), "classifier.6.bias": (10,)}
 CHECKPOINT = "checkpoints/step-00000001-0001-abcdef"

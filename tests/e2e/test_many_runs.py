@@ -12,8 +12,8 @@ from job.runs.listing import list_runs
 from job.storage.files import encoded
 from job.storage.opening import open_store
 from job.storage.store import Store
-from tests.proxy import Error, Proxy, Request
-from tests.servers import Server
+from tests.support.proxy import Error, Proxy, Request
+from tests.support.servers import Server
 
 FINISHED, AT_WORK = [f"done-{n}" for n in range(9)], [f"works-{n}" for n in range(3)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.commands import Process, alexnet, arguments, digest, environment, model, summary, train
+from tests.support.commands import Process, alexnet, arguments, digest, environment, model, summary, train
 
 ENGINES = ("torch", "tensorflow")
 FINE = ("--set", "pretrained=true", "--set", "pretrained_rate=0")

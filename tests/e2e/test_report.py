@@ -16,8 +16,8 @@ import pytest
 
 from job.analysis.report import write_report
 from job.runs.results import Attempt
-from tests.e2e.commands import alexnet, environment, train
-from tests.unit.made_up import results
+from tests.support.commands import alexnet, environment, train
+from tests.support.made_up import results
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COUNT = """<script>addEventListener("load", () => {
@@ -203,7 +203,7 @@ def test_a_damaged_result_is_refused(runs: Path, tmp_path: Path) -> None:
 def test_make_reproduce_with_the_ablation(tmp_path: Path) -> None:
     """Ten short runs; a second call repeats none of them; then the pretrained column."""
     words = ["--data", "digits", "--epochs", "3", "--image-size", "64", "--width", "0.0625", "--output", f"{tmp_path}/runs", "--ablation"]
-    command = [sys.executable, "-m", "tests.reproduce", *words]
+    command = [sys.executable, "-m", "tools.reproduce", *words]
     first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, env=environment())
     assert first.returncode == 0, first.stderr
     shown = ("accuracy         67 %", "report-keras  tensorflow       3", "No verdict", "… in TensorFlow", "nothing but the seed (2)")

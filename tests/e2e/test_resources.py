@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from job.telemetry.cgroup import _mounts, _paths  # where this machine has its hierarchies
-from tests.e2e import commands, docker
+from tests.support import commands, docker
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -94,7 +94,7 @@ def test_a_killed_attempt_is_explained_by_its_last_sample(tmp_path):
 
 PLAYED = """
 import sys
-from tests.fake_nvml import Card, Nvml
+from tests.support.fake_nvml import Card, Nvml
 known = {"memory": (5_000_000_000, 80_000_000_000), "utilization": (20, 5), "power": 200_000, "temperature": 60, "clocks": (1200, 2600)}
 later = {0.5 * n: {"energy": 100_000 * n} for n in range(1, 400)}
 cards = [

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from job.storage.opening import open_store
-from tests.e2e.commands import digest, model, train
-from tests.servers import weed
+from tests.support.commands import digest, model, train
+from tests.support.servers import weed
 
 
 @pytest.mark.parametrize("engine", ["torch", "tensorflow"])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import LONG, alexnet, begin, train
-from tests.e2e.stored import digest, folder_objects, losses, objects, verified
-from tests.proxy import Delay, Error, Proxy
-from tests.servers import Server, weed
+from tests.support.commands import LONG, alexnet, begin, train
+from tests.support.proxy import Delay, Error, Proxy
+from tests.support.servers import Server, weed
+from tests.support.stored import digest, folder_objects, losses, objects, verified
 
 
 @pytest.fixture(scope="module")

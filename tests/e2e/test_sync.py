@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import Process, alexnet, train
-from tests.e2e.stored import folder_objects, objects, verified
-from tests.proxy import Proxy
-from tests.servers import Server, weed
+from tests.support.commands import Process, alexnet, train
+from tests.support.proxy import Proxy
+from tests.support.servers import Server, weed
+from tests.support.stored import folder_objects, objects, verified
 
 
 @pytest.fixture(scope="module")

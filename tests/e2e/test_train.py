@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.commands import TINY, alexnet, arguments, digest, environment, losses, model, summary, train
+from tests.support.commands import TINY, alexnet, arguments, digest, environment, losses, model, summary, train
 
 ENGINES = ("torch", "tensorflow")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from job import engines
-from tests.e2e.commands import alexnet, arguments, environment, losses, summary
+from tests.support.commands import alexnet, arguments, environment, losses, summary
 
 CUT, STEPS = 200, 400
 FOUR_HUNDRED = ("--data", "digits", "--recipe", "digits", "--batch-size", "36", "--epochs", "10", "--threads", "1", "--log-steps", "1")

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 from job import engines
 from job.parity.tracefile import Trace
 from job.storage.opening import open_store
-from tests.e2e.commands import alexnet, arguments, environment
-from tests.servers import weed
+from tests.support.commands import alexnet, arguments, environment
+from tests.support.servers import weed
 
 TINY = ("--width", "0.0625", "--image-size", "64", "--batch-size", "8", "--threads", "1")
 SHORT = ("trace", "--engine", engines.installed()[0], *TINY, "--steps", "2", "--precision", "fp32", "--output")

@@ -5,8 +5,8 @@ import shlex
 import subprocess
 from collections.abc import Callable
 
-from tests.jobs import GPU, Cluster, stored_step
-from tests.kubectl import KUBECTL, Failed, until
+from tests.cluster.jobs import GPU, Cluster, stored_step
+from tests.cluster.kubectl import KUBECTL, Failed, until
 
 EPOCHS = 400 if GPU else 40
 """of a run that is disturbed: about a minute on a CPU"""

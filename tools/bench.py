@@ -1,8 +1,8 @@
 """`make bench`: a table of times, each beside one of the same machine and minute that it can be compared with.
 
-python -m tests.bench                      everything; two to three minutes on two cores
-python -m tests.bench many_runs            one part: many_runs, checkpoints or steps
-python -m tests.bench steps ENGINE         one engine's steps, as JSON (the frameworks do not share a process)
+python -m tools.bench                      everything; two to three minutes on two cores
+python -m tools.bench many_runs            one part: many_runs, checkpoints or steps
+python -m tools.bench steps ENGINE         one engine's steps, as JSON (the frameworks do not share a process)
 """
 
 import json
@@ -26,7 +26,7 @@ from job.runs.tensorfile import write_tensors
 from job.storage.files import encoded, sha256
 from job.storage.opening import open_store
 from job.storage.store import Store
-from tests.servers import Server, weed
+from tests.support.servers import Server, weed
 
 RUNS = 2_000
 UNFINISHED = 20
@@ -153,7 +153,7 @@ def steps() -> list[Row]:
     """Training steps of both engines in turn, 64 pixels, a quarter of the channels, 32 images, one thread."""
     found: dict[str, dict[str, float]] = {"torch": {}, "tensorflow": {}}
     for engine in [*found] * 2:
-        command = [sys.executable, "-m", "tests.bench", "steps", engine]
+        command = [sys.executable, "-m", "tools.bench", "steps", engine]
         times = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         found[engine] = {variant: min(seconds, found[engine].get(variant, seconds)) for variant, seconds in times.items()}
     rows = []

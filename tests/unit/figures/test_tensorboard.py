@@ -9,7 +9,7 @@ import pytest
 
 from job.figures.tensorboard import write_events
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 WRITE = """
 import json, sys

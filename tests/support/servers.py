@@ -1,7 +1,7 @@
 """Real S3 servers on loopback: `weed` (SeaweedFS) for the tests, the demo and `make s3`; `rclone`, which ignores conditional puts.
 
-python -m tests.servers                    weed over .work/s3 with the bucket `runs`; prints the variables to export; until Ctrl-C
-python -m tests.servers -- COMMAND…        runs COMMAND with these variables, stops the server, returns COMMAND's exit code
+python -m tests.support.servers                    weed over .work/s3 with the bucket `runs`; prints the variables to export; until Ctrl-C
+python -m tests.support.servers -- COMMAND…        runs COMMAND with these variables, stops the server, returns COMMAND's exit code
 """
 
 import json

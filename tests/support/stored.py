@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 
 def objects(server: Server, bucket: str = "results") -> dict[str, bytes]:

@@ -13,9 +13,9 @@ import traceback
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.jobs import GPU, Cluster, image
-from tests.kubectl import ROOT, Failed, read
-from tests.rows import FILES, ROWS
+from tests.cluster.jobs import GPU, Cluster, image
+from tests.cluster.kubectl import ROOT, Failed, read
+from tests.cluster.rows import FILES, ROWS
 
 
 def prepare(c: Cluster) -> None:

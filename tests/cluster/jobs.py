@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.kubectl import ROOT, Failed, Namespace, kustomize, read, until
-from tests.peaks import Sampler
+from tests.cluster.kubectl import ROOT, Failed, Namespace, kustomize, read, until
+from tests.support.peaks import Sampler
 
 GPU = os.environ.get("GPU", "1") != "0"
 BUCKET, OUTPUT = "alexnet", "s3://alexnet/runs"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from job.core.exits import Exit
-from tests.unit.policy import FOR_GOOD, POLICY, find, option, size, violations, without
+from tests.cluster.policy import FOR_GOOD, POLICY, find, option, size, violations, without
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sysconfig.get_path("scripts"))
@@ -252,11 +252,11 @@ def test_images_of_the_manifests_are_those_of_the_build():
 
 @pytest.mark.parametrize("name", ["alexnet-torch", "alexnet-tf"])
 def test_limits_leave_room_for_the_measured_peaks(name):
-    """tests/peaks.json: what the end-to-end tests (tests/e2e/test_images.py, tests/cluster.py) measured, and where."""
+    """tests/support/peaks.json: what the end-to-end tests (tests/e2e/test_images.py, tests/cluster) measured, and where."""
     job = training(f"k8s/{name.removeprefix('alexnet-')}-job.yaml", name)
     resources = find(job, "spec.template.spec.containers.0.resources")
     shm = size(find(job, "spec.template.spec.volumes.2.emptyDir.sizeLimit"))
-    peaks = [p for p in json.loads((ROOT / "tests/peaks.json").read_text()) if p["image"] == name]
+    peaks = [p for p in json.loads((ROOT / "tests/support/peaks.json").read_text()) if p["image"] == name]
     assert peaks
     assert max(p["memory_bytes"] for p in peaks) <= size(resources["requests"]["memory"])
     assert max(p["memory_bytes"] for p in peaks) + shm <= size(resources["limits"]["memory"])

@@ -9,7 +9,7 @@ from job.analysis import text
 from job.analysis.comparison import compare
 from job.analysis.verdict import many_sentence
 from job.core.recipe import from_toml
-from tests.unit.made_up import results, with_predictions
+from tests.support.made_up import results, with_predictions
 
 
 def test_a_run_against_itself():

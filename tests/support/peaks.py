@@ -1,11 +1,11 @@
-"""tests/peaks.json: the most memory and disk that a training in an image was seen to need; the limits in k8s/ must leave room."""
+"""tests/support/peaks.json: the most memory and disk that a training in an image was seen to need; the limits in k8s/ must leave room."""
 
 import json
 import threading
 from pathlib import Path
 from typing import Any, Self
 
-from tests.kubectl import Namespace, read
+from tests.cluster.kubectl import Namespace, read
 
 FILE = Path(__file__).with_name("peaks.json")
 UNITS = {"Mi": 2**20, "Gi": 2**30}

@@ -1,6 +1,6 @@
 """Does the resource log slow the training down?  Paired runs of the same steps with and without it, taking turns.
 
-python -m tests.sampler_cost [ENGINE [PAIRS]]      torch and 40 pairs: about six minutes
+python -m tools.sampler_cost [ENGINE [PAIRS]]      torch and 40 pairs: about six minutes
 """
 
 import statistics

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KUBECTL = Path(sysconfig.get_path("scripts")) / "kubectl"
 
 

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 HOP = ("connection", "keep-alive", "transfer-encoding", "expect", "content-length")
 """headers between two neighbours, which a proxy writes itself"""

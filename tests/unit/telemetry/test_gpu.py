@@ -8,7 +8,7 @@ import pytest
 
 from job.telemetry.gpu import Gpus, NoDriver, devices
 from job.telemetry.nvml import visible_devices
-from tests.fake_nvml import Card, Nvml
+from tests.support.fake_nvml import Card, Nvml
 
 GB = 1_000_000_000
 FULL: dict[str, Any] = {

@@ -17,7 +17,7 @@ from PIL import Image
 
 from job.figures.run import accuracy_curves, confident_mistakes, confusion_matrix, draw_all, loss_curves
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TITLE = "torch, default, seed 1"
 RANDOM = np.random.Generator(np.random.PCG64(3))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests import reproduce
-from tests.unit.made_up import results
+from tests.support.made_up import results
+from tools import reproduce
 
 CONSTANT = {"batch_size": 64, "schedule": "constant"}
 TORCH = results("t", accuracy=0.68, recipe_name="report-torch", epochs=30, **CONSTANT)

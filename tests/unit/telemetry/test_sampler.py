@@ -15,7 +15,7 @@ import job.telemetry.sampler
 from job.telemetry.cgroup import Cgroup
 from job.telemetry.host import Probe
 from job.telemetry.sampler import SEGMENT_ROWS, Sampler, Totals, scalars
-from tests.fake_nvml import Card, Nvml
+from tests.support.fake_nvml import Card, Nvml
 
 ABSENT = Nvml([], failure=12)
 

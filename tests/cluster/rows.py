@@ -9,10 +9,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.disturbances import EPOCHS, delete, disturb, evict, follow, kill, undisturbed
-from tests.jobs import BUCKET, GPU, OUTPUT, Cluster, expect, ours, stored_step
-from tests.kubectl import Failed, kustomize, read, until
-from tests.peaks import limits, record
+from tests.cluster.jobs import BUCKET, GPU, OUTPUT, Cluster, expect, ours, stored_step
+from tests.cluster.kubectl import Failed, kustomize, read, until
+from tests.support.disturbances import EPOCHS, delete, disturb, evict, follow, kill, undisturbed
+from tests.support.peaks import limits, record
 
 VARIANTS = ["k8s", *(f"k8s-variants/{name}" for name in ("30-epochs", "pretrained", "spot", "kueue", "seeds"))]
 FILES = [f"k8s/{name}.yaml" for name in ("torch-job", "tf-job", "storage", "networkpolicy")]

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.proxy import Proxy
-from tests.servers import Server
+from tests.support.proxy import Proxy
+from tests.support.servers import Server
 
 TINY = ("--data", "digits", "--recipe", "digits", "--width", "0.0625", "--epochs", "2", "--threads", "1", "--log-steps", "10")
 

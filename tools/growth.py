@@ -1,4 +1,4 @@
-"""`python -m tests.engines.growth docs/parity.png`: how the losses of two runs part, drawn over the steps.
+"""`python -m tools.growth docs/parity.png`: how the losses of two runs part, drawn over the steps.
 
 PyTorch against TensorFlow in float32, beside PyTorch against itself in another memory layout: what rounding alone does.  About three
 minutes on two cores.
