@@ -22,9 +22,8 @@ def push(source: str, target: str, mirror: str | None, cache: Path | None) -> No
 
     It is stored as .bin files in the layout of CIFAR-10, and every file is read back. It is safe to repeat.
     """
-    from job.cli.train import cache_folder
     from job.data import bucket, sources
     from job.storage.opening import open_store
 
     store = open_store(target)
-    bucket.push_dataset(sources.load(source, cache=cache or cache_folder(), mirror=mirror), store, click.echo)
+    bucket.push_dataset(sources.load(source, cache=cache or options.cache_folder(), mirror=mirror), store, click.echo)

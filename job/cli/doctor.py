@@ -29,7 +29,6 @@ COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 def doctor(as_json: bool, **values: Any) -> int:
     """Say on one page whether this node and this store will do.  Exit code 0, or 78 if a line fails."""
     from job import engines
-    from job.cli.train import cache_folder
     from job.doctor import examine
     from job.doctor.page import Question
 
@@ -43,7 +42,7 @@ def doctor(as_json: bool, **values: Any) -> int:
         output=values["output"],
         data=values["data"],
         mirror=values["mirror"],
-        cache=values["cache"] or cache_folder(),
+        cache=values["cache"] or options.cache_folder(),
         spool=values["spool"],
         grace=values["grace"],
     )

@@ -25,11 +25,10 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
     from dataclasses import asdict
 
     from job import inference
-    from job.cli.train import cache_folder
     from job.runs.results import open_run
 
     record = open_run(run).read("run.json")
-    images = inference.test_set(record, data, cache=cache or cache_folder(), mirror=mirror)
+    images = inference.test_set(record, data, cache=cache or options.cache_folder(), mirror=mirror)
     model = inference.load_model(run, **values)
     found = inference.evaluate(model, images)
     if as_json:

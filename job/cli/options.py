@@ -1,5 +1,6 @@
 """Options that several commands share, each written once."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,3 +33,8 @@ def seconds(name: str, default: float, text: str) -> Callable[[Command], Command
 
 
 grace = seconds("--grace", 30.0, "Time between SIGTERM and SIGKILL, in which a last checkpoint must be stored.")
+
+
+def cache_folder() -> Path:
+    """Where downloads go without `--cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"

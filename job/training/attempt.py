@@ -1,76 +1,256 @@
-"""Nothing is lost: what a store does not take stays in a folder that `alexnet sync` delivers later."""
+"""One attempt on a run: its claim, what works beside the training, and every way out, with what is stored, left and said.
+
+Nothing is lost: what a store does not take stays in a folder that `alexnet sync` delivers later.
+"""
 
 import shutil
+import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn, Self
 
+from job.analysis.previous_attempt import describe_previous_attempt
 from job.core.exits import Exit, JobError
+from job.core.records import Claim, Gauges, RunRecord, Status, Summary
+from job.runs.heartbeat import Heartbeat
+from job.runs.run import Run
+from job.runs.spool import Spool
 from job.storage.errors import StoreError
 from job.storage.files import encoded, new_file_beside
-
-if TYPE_CHECKING:
-    from job.training.loop import Training
+from job.telemetry.host import peak_memory
+from job.telemetry.sampler import Sampler
+from job.training.options import Options
+from job.training.progress import Progress
+from job.training.stopping import Stopped, StopSignal
 
 OVER = (Exit.SUPERSEDED, Exit.DONE)
 """codes after which nothing of this attempt is of any worth"""
 LOG_SECONDS = 5.0
 """that the end of the resource log is waited for where nothing else waits"""
+PAUSE = 1.0
+"""seconds between two tries to put the summary"""
 
 
-def kept(training: "Training", error: JobError) -> JobError:
-    """The error to end with.  Where the store failed, the state in memory is kept as well; else what waits is delivered first."""
-    if error.code in OVER:
-        return error
-    failed = isinstance(error, StoreError)
-    unstored = training.progress.step > max(training.found_step, training.snapshot_step)
-    if failed and unstored and training.summary is None and not training.stop():
-        with suppress(JobError, KeyboardInterrupt):  # the disk is full, say: the first error is the one to tell
-            training.read_losses()
-            training.snapshot()
-    if not failed and training.spool.missing():
-        training.say(f"{error} First the store gets what waits for it, within {training.options.flush_timeout:.0f} s (--flush-timeout).")
-    sentence = keep(training, wait=not failed)
-    verdict = training.spool.failure
-    if not failed and verdict and verdict.code in OVER:
-        return verdict
-    return JobError(error.code, f"{error} {sentence}".rstrip())
+class Ending(NamedTuple):
+    """How an attempt ends."""
+
+    code: Exit
+    reason: str = ""
+    """for end.json; "": none is written"""
+    message: str = ""
+    """to say last"""
+    error: JobError | None = None
+    """to raise"""
 
 
-def keep(training: "Training", *, wait: bool = True) -> str:
-    """End the delivery, after what it takes to deliver all where `wait` is true and time allows; an impatient Ctrl-C ends the wait.
+class Attempt:
+    """`with Attempt(…) as attempt:` claims the run, brings what `spool` gets to the store, and leaves an end.json.
 
-    A sentence that names every object that is missing, and the folder that holds them all; "" where none is that is worth a folder."""
-    spool, run = training.spool, training.run
-    waiting = bool(spool.missing())
-    training.sampler.stop()
-    if wait:
-        end = time.monotonic() + (training.options.flush_timeout if waiting else LOG_SECONDS)
-        with suppress(JobError, KeyboardInterrupt):
-            spool.flush(lambda: min(end, training.stop.deadline()))
-    spool.halt()
-    missing = spool.missing()
-    if training.summary is not None:
-        missing.append(run.key("summary.json"))
-    over = spool.failure is not None and spool.failure.code in OVER
-    if over or all("/resources-" in key for key in missing):
-        return ""
-    shutil.rmtree(training.work, ignore_errors=True)
-    objects = {"run.json": training.record, f"attempts/{run.attempt}/claim.json": training.claim, "summary.json": training.summary}
-    unwritten = []
-    for name, value in objects.items():
-        if value is None:
-            continue
+    Raises JobError: 78 where the run is of another recipe, seed or dataset, 77 where another attempt was quicker.  On the way out a
+    Stopped is turned into `exit_code`; a JobError goes on, its text completed by what is not stored and where it lies.
+    """
+
+    def __init__(
+        self, run: Run, record: RunRecord, claim: Claim, *, progress: Progress, options: Options, stop: StopSignal, say: Callable[[str], None]
+    ) -> None:
+        self.run, self.claim, self.stop, self.say = run, claim, stop, say
+        self.engine = claim["engine"]
+        self.exit_code = Exit.DONE
+        self._progress, self._flush_timeout = progress, options.flush_timeout
+        self._summary: Summary | None = None
+        """where there is one that waits for its objects"""
+        self.record = run.begin(record)
         try:
-            path = spool.path(*name.split("/"))
-            with new_file_beside(path) as temporary:
-                temporary.write_bytes(encoded(value))
-                temporary.replace(path)
-        except (OSError, JobError):
-            unwritten.append(name)
-    folder = spool.close(keep=True)
-    but = f" ({', '.join(unwritten)} could not be written there)" if unwritten else ""
-    return (
-        f"Not stored: {', '.join(missing)}. These objects are kept in {folder}{but}, as long as that folder lives; "
-        f"`alexnet sync {folder} {run.store.url}` delivers them later."
-    )
+            run.claim(claim)
+        except JobError as error:
+            self._end(Ending(error.code, str(error)))
+            raise
+        if note := describe_previous_attempt(run):
+            say(note)
+        self.spool = Spool(run, options.spool, limit=options.spool_limit, say=say)
+        self.heartbeat = Heartbeat(run, self.status)
+        folder = self.spool.path("attempts", run.attempt, "claim.json").parent
+        self.sampler = Sampler(folder, deliver=self.spool.add, say=say, gauges=self._gauges)
+        self.sampler.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def check(self) -> None:
+        """Raises what came up beside the training: a newer attempt, a store that refuses."""
+        self.heartbeat.check()
+        self.spool.check()
+
+    def leave(self) -> NoReturn:
+        """After a signal: deliver what waits, as far as the grace period allows, and raise Stopped."""
+        self.sampler.stop()
+        self.spool.flush(self.stop.deadline)
+        raise Stopped
+
+    def commit(self, summary: Summary, files: list[Path]) -> None:
+        """Deliver the files and all that waits, then put the summary.  A signal shortens the time to what its grace period leaves.
+
+        Raises StoreError (74) where the store does not take all in time, Stopped after a signal where progress is stored at least.
+        """
+        self.spool.add(*files)
+        self._summary = summary
+        if not self.run.store.conditional:
+            self.say(
+                f"{self.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary "
+                "wins, each being whole"
+            )
+        end = time.monotonic() + self._flush_timeout
+
+        def limit() -> float:
+            return min(end, self.stop.deadline())
+
+        flushed = self.spool.flush(limit)
+        while flushed:
+            try:
+                return self.run.commit(summary)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                if time.monotonic() + PAUSE > limit():
+                    break
+                time.sleep(PAUSE)
+        if self.stop.requested and self.has_stored_progress:
+            self._summary = None
+            raise Stopped
+        grace, timeout = f"the grace period of {self.stop.grace:.0f} s (--grace)", f"{self._flush_timeout:.0f} s (--flush-timeout)"
+        raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {grace if self.stop.requested else timeout}.")
+
+    @property
+    def has_stored_progress(self) -> bool:
+        return self.spool.stored_step > self._progress.first_step
+
+    def status(self) -> Status:
+        """For status.json and end.json."""
+        progress = self._progress
+        epochs, intervals = progress.epochs, progress.intervals
+        return {
+            "run": self.run.id,
+            "attempt": self.run.attempt,
+            "engine": self.engine,
+            "recipe": self.record["recipe"]["name"],
+            "epoch": len(epochs),
+            "epochs": progress.workload.epochs,
+            "step": progress.step,
+            "steps": progress.workload.steps,
+            "test_accuracy": epochs[-1]["test_accuracy"] if epochs else None,
+            "images_per_second": intervals[-1]["images_per_second"] if intervals else None,
+        }
+
+    def _gauges(self) -> Gauges:
+        """For each resource sample."""
+        return {"step": self._progress.step, "epoch": len(self._progress.epochs), "spool_bytes": self.spool.waiting_bytes}
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        try:
+            ending = self._ending(error)
+        finally:
+            self.sampler.stop()
+            self.heartbeat.close()
+            self.spool.close()
+        self.exit_code = ending.code
+        self._end(ending)
+        if ending.message:
+            self.say(ending.message)
+        if ending.error:
+            raise ending.error from None
+        return isinstance(error, Stopped)
+
+    def _ending(self, error: BaseException | None) -> Ending:
+        match error:
+            case None:
+                return Ending(Exit.DONE, "finished")
+            case Stopped():
+                return self._after_stop(self._settle())
+            case JobError():
+                failure = self._after_failure(error)
+                return Ending(failure.code, "" if failure.code is Exit.DONE else str(failure), error=failure)
+            case Exception():
+                return Ending(Exit.INTERNAL, f"internal error: {type(error).__name__}", message=self._settle())
+            case _:  # an impatient Ctrl-C
+                return Ending(Exit.INTERRUPTED, message=self._settle(wait=False))
+
+    def _after_stop(self, undelivered: str) -> Ending:
+        """143 only where this attempt has stored progress."""
+        if self.stop.number == signal.SIGINT:
+            code, reason = Exit.INTERRUPTED, "stopped by Ctrl-C"
+        elif self.has_stored_progress:
+            code, reason = Exit.TERMINATED, "stopped by SIGTERM"
+        else:
+            code, reason = Exit.NOT_STORED, "stopped by SIGTERM before any progress"
+        stored = f"a checkpoint of step {self.spool.stored_step} is stored" if self.has_stored_progress else "nothing new was stored"
+        message = f"{reason}: {stored}. Continue with the same command and --run-id {self.run.id}. {undelivered}"
+        return Ending(code, reason, message.removesuffix(". "))
+
+    def _after_failure(self, error: JobError) -> JobError:
+        """The error to end with.  Where it is not the store that failed, what waits is delivered first."""
+        if error.code in OVER:
+            return error
+        store_failed = isinstance(error, StoreError)
+        if not store_failed and self.spool.missing():
+            self.say(f"{error} First the store gets what waits for it, within {self._flush_timeout:.0f} s (--flush-timeout).")
+        undelivered = self._settle(wait=not store_failed)
+        verdict = self.spool.failure
+        if not store_failed and verdict and verdict.code in OVER:
+            return verdict
+        return JobError(error.code, f"{error} {undelivered}".rstrip())
+
+    def _settle(self, *, wait: bool = True) -> str:
+        """End the delivery, after what it takes to deliver all where `wait` is true and time allows; an impatient Ctrl-C ends the wait.
+
+        A sentence that names every object that is missing, and the folder that holds them; "" where none is that is worth a folder."""
+        spool = self.spool
+        waiting = bool(spool.missing())
+        self.sampler.stop()
+        if wait:
+            end = time.monotonic() + (self._flush_timeout if waiting else LOG_SECONDS)
+            with suppress(JobError, KeyboardInterrupt):
+                spool.flush(lambda: min(end, self.stop.deadline()))
+        spool.halt()
+        missing = spool.missing()
+        if self._summary is not None:
+            missing.append(self.run.key("summary.json"))
+        over = spool.failure is not None and spool.failure.code in OVER
+        if over or all("/resources-" in key for key in missing):
+            return ""
+        shutil.rmtree(spool.folder / ".tmp-work", ignore_errors=True)
+        unwritten = self._leave_records()
+        folder = spool.leave_undelivered()
+        but = f" ({', '.join(unwritten)} could not be written there)" if unwritten else ""
+        return (
+            f"Not stored: {', '.join(missing)}. These objects are kept in {folder}{but}, as long as that folder lives; "
+            f"`alexnet sync {folder} {self.run.store.url}` delivers them later."
+        )
+
+    def _leave_records(self) -> list[str]:
+        """Put the small objects of the run beside those that are not delivered; returns the names of those that could not be written."""
+        records: dict[str, Any] = {"run.json": self.record, f"attempts/{self.run.attempt}/claim.json": self.claim}
+        if self._summary is not None:
+            records["summary.json"] = self._summary
+        unwritten = []
+        for name, record in records.items():
+            try:
+                path = self.spool.path(*name.split("/"))
+                with new_file_beside(path) as temporary:
+                    temporary.write_bytes(encoded(record))
+                    temporary.replace(path)
+            except (OSError, JobError):
+                unwritten.append(name)
+        return unwritten
+
+    def _end(self, ending: Ending) -> None:
+        """Put end.json where there is something to say, an attempt to say it of, and time for it."""
+        if not ending.reason or not self.run.attempt or self.stop.seconds_left() <= 0:
+            return
+        peak = {"peak_host_memory_bytes": peak_memory()} if ending.code is Exit.DONE else {}
+        try:
+            self.run.end({"exit_code": ending.code, "reason": ending.reason, **self.status(), **peak})
+        except StoreError as error:  # the first failure is the one to report
+            self.say(f"end.json could not be stored: {error}")

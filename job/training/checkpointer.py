@@ -1,5 +1,8 @@
-"""The network and its optimiser as files: how an engine's tensors are stored, come back, and begin."""
+"""Everything about checkpoints: when there is room and time for one, how it is written, which one is the best, how a run comes back."""
 
+import os
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,8 +11,136 @@ import numpy as np
 from job.core.architecture import Architecture
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
-from job.engines import Engine, Tensors
+from job.core.records import CheckpointState
+from job.core.time_ledger import TimeLedger
+from job.engines import Network, Tensors
+from job.runs.checkpoint import CheckpointName
 from job.runs.tensorfile import read_tensors, write_tensors
+from job.storage.files import encoded, local_errors
+from job.training.attempt import Attempt
+from job.training.progress import Progress, from_jsonl, to_jsonl
+
+
+class Checkpointer:
+    """The checkpoints of one attempt.  They go to the store by way of its spool, beside the training."""
+
+    def __init__(
+        self, attempt: Attempt, network: Network, recipe: Recipe, architecture: Architecture, ledger: TimeLedger, init_from: Path | None
+    ) -> None:
+        self._attempt, self._network, self._ledger = attempt, network, ledger
+        self._recipe, self._architecture, self._init_from = recipe, architecture, init_from
+        self._spool, self._stop = attempt.spool, attempt.stop
+        self._work = attempt.spool.folder / ".tmp-work"
+        self._size = state_bytes(recipe, architecture)
+        self._saved_step = -1
+        """of the newest that this attempt has written"""
+        self._seconds: float | None = None
+        """that writing it took"""
+        self._announced = False
+        self.newest = ""
+        """name of the newest checkpoint, found or written"""
+
+    def restore(self, progress: Progress) -> None:
+        """Go on from the newest checkpoint that verifies, or begin with the initial weights."""
+        found = self._attempt.run.newest_checkpoint(self._work / "resume", self._attempt.say)
+        if found is None:
+            self._network.load(initial_state(self._recipe, self._architecture, self._attempt.record["seed"], self._init_from), [])
+            return
+        load_state(found.folder, self._network, self._recipe, self._architecture)
+        progress.restore(found.state["progress"], from_jsonl((found.folder / "metrics.jsonl").read_text()))
+        self._ledger.resume(found.state.get("ledger", {}))
+        self.newest = found.name
+        shutil.rmtree(found.folder)
+        origin = found.state["engine"]
+        note = "" if origin == self._attempt.engine else f", written by {origin}"
+        self._attempt.say(
+            f"run {self._attempt.run.id}: continues from step {progress.step} of {progress.workload.steps} (checkpoint {found.name}{note})"
+        )
+
+    def save(self, progress: Progress) -> None:
+        """Hand a checkpoint over to the spool, which may have to make room first."""
+        with self._ledger.spend("upload wait"):
+            self._spool.wait_for_room(self._size, lambda: self._stop.requested)
+        with self._ledger.spend("checkpoint stall"):
+            self._write(progress)
+
+    def save_in_time(self, progress: Progress) -> None:
+        """After a signal: store this very step where the grace period allows it, after what is on its way."""
+        self._spool.drop_stale_checkpoints()
+        if self._is_unsaved(progress) and self._time_for_another():
+            self._write(progress)
+            self._spool.drop_stale_checkpoints()
+
+    def save_on_disk(self, progress: Progress) -> None:
+        """After a failure of the store: this step goes to the spool, for `alexnet sync`."""
+        if self._is_unsaved(progress) and not self._stop.requested:
+            self._write(progress)
+
+    def load_best(self, progress: Progress) -> str:
+        """Put the weights on the network that were best on the validation images; returns their checkpoint's name."""
+        name = progress.best
+        assert name is not None
+        local = self._work / "best.safetensors"
+        if not name.endswith(self._attempt.run.attempt):
+            local = self._attempt.run.fetch_checkpoint(name, self._work / "best").folder / "model.safetensors"
+        self._network.load(read_tensors(local, self._architecture.parameter_shapes), ())
+        return name
+
+    def announce_first_upload(self) -> None:
+        """Once it is there: how long the first checkpoint took, and whether SIGTERM leaves time enough for one."""
+        if self._announced or self._spool.upload_seconds is None:
+            return
+        self._announced = True
+        written, stored = self._seconds or 0.0, self._spool.upload_seconds
+        self._attempt.say(f"first checkpoint: {self._size / 1e6:.0f} MB, {written:.1f} s to write, {stored:.1f} s to store")
+        if written + stored > self._stop.grace:
+            self._attempt.say(
+                f"that is longer than the grace period of {self._stop.grace:.0f} s: after SIGTERM the run falls back to its last periodic "
+                "checkpoint. Raise terminationGracePeriodSeconds and --grace, or use a faster store."
+            )
+
+    def _write(self, progress: Progress) -> None:
+        """All state to files of the spool, tensor by tensor."""
+        begun = time.monotonic()
+        name = str(CheckpointName(step=progress.step, attempt=self._attempt.run.attempt))
+        folder = self._spool.path("checkpoints", name, "state.json").parent
+        accuracy = progress.validation_accuracy
+        best = accuracy is not None and accuracy > progress.best_accuracy
+        if best:
+            progress.record_best(name, accuracy or 0.0)
+        state: CheckpointState = {"progress": progress.state, "engine": self._attempt.engine, "ledger": self._ledger.state()}
+        try:
+            with local_errors(folder):
+                write_state(folder, self._network, self._recipe, self._architecture)
+                (folder / "state.json").write_bytes(encoded(state))
+                (folder / "metrics.jsonl").write_text(to_jsonl(progress.lines))
+                if best:
+                    self._keep_at_hand(folder / "model.safetensors")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # half a checkpoint is none
+            raise
+        self._saved_step, self.newest, self._seconds = progress.step, name, time.monotonic() - begun
+        self._spool.add_checkpoint(folder, progress.step, progress.best)
+
+    def _keep_at_hand(self, model: Path) -> None:
+        """The best weights stay on the disk as well, as the store may be away when they are wanted."""
+        self._work.mkdir(exist_ok=True)
+        local = self._work / "best.safetensors"
+        local.unlink(missing_ok=True)
+        try:
+            os.link(model, local)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(model, local)
+
+    def _is_unsaved(self, progress: Progress) -> bool:
+        return progress.step > max(progress.first_step, self._saved_step)
+
+    def _time_for_another(self) -> bool:
+        """Can a checkpoint be written and stored in what is left of the grace period, after the one that is on its way?"""
+        age = self._spool.begun_checkpoint_age()
+        if age is None or self._spool.upload_seconds is None or self._seconds is None:
+            return True
+        return max(self._spool.upload_seconds - age, 0) + self._seconds + self._spool.upload_seconds < self._stop.seconds_left()
 
 
 def state_bytes(recipe: Recipe, architecture: Architecture) -> int:
@@ -17,16 +148,16 @@ def state_bytes(recipe: Recipe, architecture: Architecture) -> int:
     return architecture.parameters * np.dtype(recipe.dtype).itemsize * (1 + len(recipe.slots))
 
 
-def write_state(folder: Path, engine: Engine, recipe: Recipe, architecture: Architecture) -> None:
+def write_state(folder: Path, network: Network, recipe: Recipe, architecture: Architecture) -> None:
     """Tensor by tensor, so that host memory holds one at a time."""
-    write_tensors(folder / "model.safetensors", architecture.parameter_shapes, recipe.dtype, engine.weights())
-    write_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture), recipe.dtype, engine.slots())
+    write_tensors(folder / "model.safetensors", architecture.parameter_shapes, recipe.dtype, network.weights())
+    write_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture), recipe.dtype, network.slots())
 
 
-def load_state(folder: Path, engine: Engine, recipe: Recipe, architecture: Architecture) -> None:
+def load_state(folder: Path, network: Network, recipe: Recipe, architecture: Architecture) -> None:
     """What `write_state` left.  Raises JobError (65), naming the file and the tensor."""
     slots = read_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture))
-    engine.load(read_tensors(folder / "model.safetensors", architecture.parameter_shapes), slots)
+    network.load(read_tensors(folder / "model.safetensors", architecture.parameter_shapes), slots)
 
 
 def initial_state(recipe: Recipe, architecture: Architecture, seed: int, init_from: Path | None) -> Tensors:

@@ -1,90 +1,176 @@
-"""Where a run stands: what a checkpoint holds beside tensors, and how often and how patiently it is stored."""
+"""Where a run stands: what there is to do, what is done, and what was seen on the way."""
 
 import json
-from dataclasses import dataclass, field
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe
+from job.core.records import EpochLine, IntervalLine, MetricsLine, ProgressState
+from job.core.sampling import steps_per_epoch, validation_split
 
 
-@dataclass
-class Progress:
-    """Steps done, and what was seen in them.  Stored in state.json, its lines in metrics.jsonl."""
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The images to train on and those held out, and how many steps that makes."""
 
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    """of the logging interval in progress"""
-    hits: list[int] = field(default_factory=list)
-    epoch_loss: float = 0.0
-    """sum over the steps of the epoch in progress"""
-    epoch_hits: int = 0
-    best: str | None = None
-    """checkpoint that is best on the validation set"""
-    best_accuracy: float = -1.0
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    """of metrics.jsonl"""
+    train: NDArray[np.int64]
+    """indices of the training images"""
+    validation: NDArray[np.int64]
+    """indices of the training images that are held out"""
+    batch_size: int
+    epochs: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, labels: NDArray[np.uint8], seed: int) -> "Workload":
+        """Raises JobError (2) where the recipe asks for more images than there are `labels`."""
+        if not recipe.validation < len(labels):
+            raise JobError(Exit.USAGE, f"validation = {recipe.validation}: expected fewer than the {len(labels)} training images.")
+        train, validation = validation_split(seed, labels, recipe.validation)
+        if not steps_per_epoch(len(train), recipe.batch_size):
+            raise JobError(
+                Exit.USAGE, f"batch_size = {recipe.batch_size}: there are only {len(train)} training images. Choose a smaller batch."
+            )
+        return cls(train=train, validation=validation, batch_size=recipe.batch_size, epochs=recipe.epochs)
 
     @property
-    def epochs(self) -> list[dict[str, Any]]:
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(len(self.train), self.batch_size)
+
+    @property
+    def images_per_epoch(self) -> int:
+        return self.steps_per_epoch * self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """of the whole run"""
+        return self.steps_per_epoch * self.epochs
+
+
+class Progress:
+    """Steps done, and what was seen in them.  A checkpoint holds it: `state` in state.json, `lines` in metrics.jsonl."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.step = 0
+        """steps done"""
+        self.first_step = 0
+        """steps that were done when this attempt began"""
+        self.best: str | None = None
+        """name of the checkpoint that is best on the validation images"""
+        self.best_accuracy = -1.0
+        self.epoch_loss = 0.0
+        """sum over the steps of the epoch in progress"""
+        self.epoch_hits = 0
+        self.lines: list[MetricsLine] = []
+        """of metrics.jsonl"""
+        self._losses: list[float] = []
+        """of the logging interval in progress"""
+        self._hits: list[int] = []
+
+    @property
+    def epochs(self) -> list[EpochLine]:
+        """The lines of the epochs that are done."""
         return [line for line in self.lines if line["kind"] == "epoch"]
 
     @property
-    def intervals(self) -> list[dict[str, Any]]:
+    def intervals(self) -> list[IntervalLine]:
         return [line for line in self.lines if line["kind"] == "interval"]
 
-    def add(self, losses: list[float], hits: list[int]) -> None:
-        """What the device counted in the last steps."""
-        self.losses += losses
-        self.hits += hits
+    @property
+    def complete(self) -> bool:
+        return len(self.epochs) == self.workload.epochs
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Of an epoch that has just ended."""
+        newest = self.lines[-1] if self.lines else None
+        return newest.get("validation_accuracy") if newest is not None and newest["kind"] == "epoch" else None
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self.step += 1
+
+    def count(self, losses: Sequence[float], hits: Sequence[int]) -> None:
+        """What the device counted in the last steps.  Raises JobError (76) where a loss is not finite."""
+        for step, loss in enumerate(losses, self.step - len(losses) + 1):
+            check_finite(loss, "loss", step)
+        self._losses += losses
+        self._hits += hits
         for loss in losses:  # one by one: the sum must not depend on when it was read
             self.epoch_loss += loss
         self.epoch_hits += sum(hits)
 
-    def end_interval(self, epoch: int, batch: int, **facts: float) -> float:
-        """Write the line of the interval that ends here; returns its mean loss."""
-        loss = sum(self.losses) / len(self.losses)
-        seen = {"loss": loss, "last_loss": self.losses[-1], "accuracy": sum(self.hits) / (len(self.hits) * batch)}
-        self.lines.append({"kind": "interval", "step": self.step, "epoch": epoch, **seen, **facts})
-        self.losses, self.hits = [], []
-        return loss
+    def end_interval(self, *, learning_rate: float, images_per_second: float) -> IntervalLine:
+        """Write the line of the logging interval that ends here."""
+        losses, hits = self._losses, self._hits
+        line: IntervalLine = {
+            "kind": "interval",
+            "step": self.step,
+            "epoch": len(self.epochs) + 1,
+            "loss": sum(losses) / len(losses),
+            "last_loss": losses[-1],
+            "accuracy": sum(hits) / (len(hits) * self.workload.batch_size),
+            "learning_rate": learning_rate,
+            "images_per_second": round(images_per_second, 1),
+        }
+        self.lines.append(line)
+        self._losses, self._hits = [], []
+        return line
+
+    def end_epoch(self, line: EpochLine) -> None:
+        self.lines.append(line)
+        self.epoch_loss, self.epoch_hits = 0.0, 0
+
+    def record_best(self, checkpoint: str, accuracy: float) -> None:
+        self.best, self.best_accuracy = checkpoint, accuracy
 
     def median_speed(self, epoch: int | None = None) -> float | None:
-        """Images/s over the intervals of an epoch, or of all."""
+        """Images/s over the logging intervals of an epoch (from 1), or of all."""
         speeds = [line["images_per_second"] for line in self.intervals if epoch in (None, line["epoch"])]
         return median(speeds) if speeds else None
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ProgressState:
         """All but the lines."""
-        return {name: value for name, value in vars(self).items() if name != "lines"}
+        return {
+            "step": self.step,
+            "losses": self._losses,
+            "hits": self._hits,
+            "epoch_loss": self.epoch_loss,
+            "epoch_hits": self.epoch_hits,
+            "best": self.best,
+            "best_accuracy": self.best_accuracy,
+        }
+
+    def restore(self, state: ProgressState, lines: Sequence[MetricsLine]) -> None:
+        """Go on from a checkpoint."""
+        self.step = self.first_step = state["step"]
+        self._losses, self._hits = list(state["losses"]), list(state["hits"])
+        self.epoch_loss, self.epoch_hits = state["epoch_loss"], state["epoch_hits"]
+        self.best, self.best_accuracy = state["best"], state["best_accuracy"]
+        self.lines = list(lines)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is not part of the recipe, since it does not change the numbers."""
-
-    seed: int = 0
-    threads: int = 1
-    """of the CPU; they change the order of sums, so a run keeps those that it began with"""
-    log_steps: int = 50
-    checkpoint_steps: int = 0
-    """0: at the end of each epoch only"""
-    flush_timeout: float = 600.0
-    """seconds that the end of a run waits for the store"""
-    spool: Path | None = None
-    """folder in which uploads wait"""
-    spool_limit: int = 2 << 30
-    """bytes that may wait there before training does"""
-    image: str = ""
-    """name of the container image, for the record"""
+def check_finite(value: float, name: str, step: int) -> None:
+    """Raises JobError (76)."""
+    if not math.isfinite(value):
+        raise JobError(
+            Exit.DIVERGED,
+            f"step {step}: the {name} is {value}, so the training has diverged. The last checkpoint before it is kept. "
+            "Lower learning_rate, lengthen warmup, or set clip_norm.",
+        )
 
 
-def jsonl(lines: list[dict[str, Any]]) -> str:
+def to_jsonl(lines: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
 
-def peak_memory() -> int:
-    """Bytes of host memory that this process had in use at most."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def from_jsonl(text: str) -> list[MetricsLine]:
+    return [cast(MetricsLine, json.loads(line)) for line in text.splitlines()]

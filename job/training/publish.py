@@ -1,9 +1,9 @@
-"""The end of a run: predictions, figures, event file, report; then everything is flushed, and the summary commits it."""
+"""The results of a finished run: predictions, metrics, figures, event file, report, and the summary that will commit them."""
 
-import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,117 +12,123 @@ from job.analysis.diagnosis import findings
 from job.analysis.efficiency import efficiency, wall_seconds
 from job.analysis.report import write_report
 from job.core import metrics
-from job.core.exits import Exit
+from job.core.architecture import Architecture
+from job.core.recipe import Recipe
+from job.core.records import Claim, Environment, MetricsLine, ResourceFacts, ResourceRow, RunRecord, Summary
+from job.data.dataset import Dataset
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all
 from job.figures.tensorboard import write_events
-from job.runs.results import Attempt, Results, attempts_of, resources_of
-from job.runs.tensorfile import read_tensors
+from job.runs.results import AttemptRecord, Results, attempts_of, resources_of
+from job.runs.run import Run
 from job.storage.errors import StoreError
 from job.storage.files import local_errors, sha256
+from job.telemetry.host import peak_memory
 from job.telemetry.sampler import scalars
-from job.training.progress import jsonl, peak_memory
-from job.training.stopping import Stopped
-
-if TYPE_CHECKING:
-    from job.training.loop import Training
-
-PAUSE = 1.0
-"""seconds between two tries to put the summary"""
+from job.training.progress import to_jsonl
 
 
-def finish(training: "Training") -> dict[str, Any]:
-    """Returns the summary, once it is stored.  Raises StoreError (74) naming what could not be stored in time."""
-    model, logits = training.newest, training.test_logits
-    if training.progress.best:
-        model, logits = training.progress.best, None
-        load_best(training, model)
-    if logits is None:
-        logits = training.evaluate("test", np.arange(len(training.data.test)))
-    resources = training.sampler.stop()
-    rows = samples(training)
-    summary = figures(training, f"checkpoints/{model}/model.safetensors", logits) | accounts(training, resources, rows)
-    folder = training.spool.path("final", training.run.attempt, "predictions.npz").parent
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a training has come to.  N test images, C classes."""
+
+    run: Run
+    record: RunRecord
+    claim: Claim
+    environment: Environment
+    recipe: Recipe
+    architecture: Architecture
+    data: Dataset
+    model: str
+    """name of the checkpoint that holds the final weights"""
+    logits: NDArray[np.float32]
+    """(N, C) of these weights on the test set"""
+    lines: list[MetricsLine]
+    steps: int
+    images_per_second: float | None
+    time: dict[str, float]
+    """seconds by purpose, over all attempts (`TimeLedger.totals`)"""
+    wall_seconds: float
+    """of this attempt's process"""
+    upload_seconds: float | None
+    """that storing a checkpoint took"""
+    resources: ResourceFacts
+    """peaks and averages of this attempt (`Sampler.stop`)"""
+    rows: Sequence[ResourceRow]
+    """resource samples of this attempt"""
+    newest: str
+    """name of the newest checkpoint"""
+
+
+def publish(outcome: Outcome, folder: Path) -> Summary:
+    """Write all results to the folder; returns the summary, which lists them with their digests.  Raises StoreError for the local disk."""
+    rows = _rows_of_all_attempts(outcome)
+    summary = _summary(outcome, rows)
     with local_errors(folder):
-        write_results(training, folder, logits, rows)
-        draw_resources(rows, folder / "plots" / "resources.png", title=training.run.id)
-        write_report([as_results(training, summary, folder, logits, rows)], folder / "report.html")
+        _write_results(outcome, folder, rows)
+        write_report([_as_results(outcome, summary, folder, rows)], folder / "report.html")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests = {path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
-    summary |= {"attempt": training.run.attempt, "final": digests}
-    training.spool.add(*files)
-    training.summary = summary
-    commit(training, summary)
-    return summary
+    return {**summary, "final": digests}
 
 
-def load_best(training: "Training", name: str) -> None:
-    """The weights that were best on the validation set, from here or from the store."""
-    local = training.work / "best.safetensors"
-    if not name.endswith(training.run.attempt):
-        local = training.run.fetch_checkpoint(name, training.work / "best").folder / "model.safetensors"
-    training.engine.load(read_tensors(local, training.architecture.parameter_shapes), ())
+def _rows_of_all_attempts(outcome: Outcome) -> list[ResourceRow]:
+    """Those of earlier attempts from the store, if it answers."""
+    own, rows = outcome.run.attempt, list[ResourceRow]()
+    with suppress(StoreError):
+        rows = [row for row in resources_of(outcome.run) if row["attempt"] != own]
+    return [*rows, *({**row, "attempt": own} for row in outcome.rows)]
 
 
-def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> dict[str, Any]:
-    progress, test, recipe = training.progress, training.data.test, training.recipe
+def _summary(outcome: Outcome, rows: list[ResourceRow]) -> Summary:
+    """All but what is in `final`."""
+    test, recipe, logits = outcome.data.test, outcome.recipe, outcome.logits
     hits = int((logits.argmax(1) == test.labels).sum())
-    summary: dict[str, Any] = {
+    epochs = [line for line in outcome.lines if line["kind"] == "epoch"]
+    checkpoint = None
+    if outcome.upload_seconds is not None and epochs:
+        checkpoint = {"store_seconds": outcome.upload_seconds, "interval_seconds": outcome.time["step"] / len(epochs)}
+    summary: Summary = {
         "format": 1,
-        "run": training.run.id,
-        **training.engine.environment(),
+        "run": outcome.run.id,
+        **outcome.environment,
         "recipe": recipe.name,
         "precision": recipe.precision,
-        "parameters": training.architecture.parameters,
-        "seed": training.options.seed,
-        "data": training.record["data"],
-        "epochs": len(progress.epochs),
-        "steps": progress.step,
-        "model": model,
-        "train_accuracy": progress.epochs[-1]["train_accuracy"],
+        "parameters": outcome.architecture.parameters,
+        "seed": outcome.record["seed"],
+        "data": outcome.record["data"],
+        "epochs": len(epochs),
+        "steps": outcome.steps,
+        "model": f"checkpoints/{outcome.model}/model.safetensors",
+        "train_accuracy": epochs[-1]["train_accuracy"],
         "test_accuracy": hits / len(test),
         "test_accuracy_interval_95": list(metrics.wilson(hits, len(test))),
         "test_images": len(test),
         "test_loss": metrics.cross_entropy(logits, test.labels),
-        "images_per_second": progress.median_speed(),
+        "images_per_second": outcome.images_per_second,
         "peak_host_memory_bytes": peak_memory(),
+        **efficiency(
+            totals=outcome.time,
+            wall_seconds=wall_seconds(rows, outcome.run.attempt, outcome.wall_seconds),
+            lines=outcome.lines,
+            macs=outcome.architecture.macs,
+            resources=outcome.resources,
+        ),
+        "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint),
+        "attempt": outcome.run.attempt,
+        "final": {},
     }
     if recipe.truncated_test:
-        kept = len(test) // recipe.batch_size * recipe.batch_size
-        accuracy = metrics.accuracy(logits[:kept], test.labels[:kept]) if kept else None
-        summary["truncated_test"] = {"images": kept, "test_accuracy": accuracy}
+        seen = len(test) // recipe.batch_size * recipe.batch_size
+        accuracy = metrics.accuracy(logits[:seen], test.labels[:seen]) if seen else None
+        summary["truncated_test"] = {"images": seen, "test_accuracy": accuracy}
     return summary
 
 
-def samples(training: "Training") -> list[dict[str, Any]]:
-    """Resource rows of all attempts: those of earlier ones from the store, if it answers, ours from the spool or the store."""
-    rows: list[dict[str, Any]] = []
-    with suppress(StoreError):
-        rows = [row for row in resources_of(training.run) if row["attempt"] != training.run.attempt]
-    return rows + [{**row, "attempt": training.run.attempt} for row in training.sampler.rows]
-
-
-def accounts(training: "Training", resources: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where the time went, what was used, and what that says."""
-    ledger, progress = training.ledger, training.progress
-    totals = ledger.totals()
-    checkpoint = None
-    if training.spool.upload_seconds is not None and progress.epochs:
-        checkpoint = {"store_seconds": training.spool.upload_seconds, "interval_seconds": totals["step"] / len(progress.epochs)}
-    found = efficiency(
-        totals=totals,
-        wall_seconds=wall_seconds(rows, training.run.attempt, ledger.wall_seconds),
-        lines=progress.lines,
-        macs=training.architecture.macs,
-        resources=resources,
-    )
-    return found | {"findings": findings(time=totals, rows=rows, checkpoint=checkpoint)}
-
-
-def write_results(training: "Training", folder: Path, logits: NDArray[np.float32], rows: list[dict[str, Any]]) -> None:
-    test, lines = training.data.test, training.progress.lines
+def _write_results(outcome: Outcome, folder: Path, rows: list[ResourceRow]) -> None:
+    test, lines, logits = outcome.data.test, outcome.lines, outcome.logits
     np.savez_compressed(folder / "predictions.npz", logits=logits, labels=test.labels, predictions=logits.argmax(1).astype(np.uint8))
-    (folder / "metrics.jsonl").write_text(jsonl(lines))
+    (folder / "metrics.jsonl").write_text(to_jsonl(lines))
     write_events(folder / "tensorboard", lines, scalars(rows))
     draw_all(
         folder / "plots",
@@ -130,62 +136,30 @@ def write_results(training: "Training", folder: Path, logits: NDArray[np.float32
         labels=test.labels,
         logits=logits,
         images=test.images,
-        classes=training.data.classes,
-        title=training.run.id,
+        classes=outcome.data.classes,
+        title=outcome.run.id,
     )
+    draw_resources(rows, folder / "plots" / "resources.png", title=outcome.run.id)
 
 
-def as_results(
-    training: "Training", summary: dict[str, Any], folder: Path, logits: NDArray[np.float32], rows: list[dict[str, Any]]
-) -> Results:
+def _as_results(outcome: Outcome, summary: Summary, folder: Path, rows: list[ResourceRow]) -> Results:
     """The run as its readers will see it."""
-    run = training.run
-    attempts, names = [Attempt(name=run.attempt, claim=training.claim, end={"exit_code": 0, "reason": "finished"})], [training.newest]
+    run = outcome.run
+    attempts = [AttemptRecord(name=run.attempt, claim=outcome.claim, end={"exit_code": 0, "reason": "finished"})]
+    names = [outcome.newest]
     with suppress(StoreError):  # a store that is away must not keep the page from being written
         attempts = [*(a for a in attempts_of(run) if a.name != run.attempt), *attempts]
         names = sorted({*run.checkpoint_names(), *names}, reverse=True)
     return Results(
         id=run.id,
         url=f"{run.store.url}/{run.id}",
-        record=training.record,
+        record=outcome.record,
         summary=summary,
-        lines=training.progress.lines,
-        logits=logits,
-        labels=training.data.test.labels,
+        lines=outcome.lines,
+        logits=outcome.logits,
+        labels=outcome.data.test.labels,
         attempts=attempts,
         checkpoints=names,
         resources=rows,
         plots={path.stem: path.read_bytes() for path in sorted((folder / "plots").glob("*.png"))},
     )
-
-
-def commit(training: "Training", summary: dict[str, Any]) -> None:
-    """Flush, then put the summary.  A signal shortens the time to what its grace period leaves."""
-    timeout = training.options.flush_timeout
-    end = time.monotonic() + timeout
-
-    def limit() -> float:
-        return min(end, training.stop.deadline())
-
-    told = False
-    flushed = training.spool.flush(limit)
-    while flushed:
-        try:
-            if not training.run.store.conditional and not told:
-                told = True
-                training.say(
-                    f"{training.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary "
-                    "wins, each being whole"
-                )
-            return training.run.commit(summary)
-        except StoreError as error:
-            if not error.transient:
-                raise
-            if time.monotonic() + PAUSE > limit():
-                break
-            time.sleep(PAUSE)
-    if training.stop() and training.has_stored_progress:
-        training.summary = None
-        raise Stopped
-    allowed = f"the grace period of {training.stop.grace:.0f} s (--grace)" if training.stop() else f"{timeout:.0f} s (--flush-timeout)"
-    raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {allowed}.")

@@ -1,0 +1,43 @@
+"""What a training is asked for beside its recipe."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Seed and data change the numbers of a run, and so may the number of threads; nothing else here does."""
+
+    engine: str = "torch"
+    """torch or tensorflow"""
+    data: str = "cifar10"
+    """what `job.data.sources.load` takes"""
+    output: str = "runs"
+    """folder or s3://bucket/prefix that holds the run"""
+    run_id: str | None = None
+    """None: a new, unique one"""
+    seed: int = 0
+    device: str = "auto"
+    """auto, cpu or cuda"""
+    threads: int | None = None
+    """of the CPU; they change the order of sums, so a run goes on with those that it began with.  None: as many as the container may use"""
+    init_from: str | None = None
+    """weights for recipes with `pretrained`: what `job.runs.pretrained.fetch_weights` takes"""
+    subset: int | None = None
+    """only the first so many training images, and a fifth as many test images"""
+    mirror: str | None = None
+    """URL to download CIFAR-10 from"""
+    cache: Path = Path("cache")
+    """folder for downloads"""
+    log_steps: int = 50
+    """steps of a logging interval"""
+    checkpoint_steps: int = 0
+    """steps between two checkpoints within an epoch; 0: at the end of each epoch only"""
+    flush_timeout: float = 600.0
+    """seconds that the end of a run waits for the store"""
+    spool: Path | None = None
+    """folder in which uploads wait; None: beside a local output, else the folder for temporary files"""
+    spool_limit: int = 2 << 30
+    """bytes that may wait there before training does"""
+    image: str = ""
+    """name of the container image, for the record"""

@@ -1,0 +1,338 @@
+"""The loop and every way out of it, in this process: a NumPy engine, a folder as store, real signals."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe
+from job.data.dataset import Dataset, Split
+from job.runs.run import Run
+from job.runs.sync import sync
+from job.storage.errors import StoreError
+from job.storage.files import sha256
+from job.storage.folder import FolderStore
+from job.training import publish, start
+from job.training.options import Options
+from job.training.stopping import Stopped, StopSignal
+from tests.support.numpy_engine import NumpyEngine, NumpyNetwork
+
+RECIPE = Recipe(name="tiny", epochs=3, batch_size=8, image_size=64, width=1 / 64, precision="fp32", learning_rate=0.02, clip_norm=0)
+STEPS = 6
+"""of an epoch"""
+
+
+def pictures(count: int, seed: int) -> Split:
+    """Images whose class is their brightness and tint, so that a linear classifier can learn them."""
+    labels = np.arange(count).astype(np.uint8) % 10
+    noise = np.random.default_rng(seed).integers(0, 60, (count, 32, 32, 3))
+    tints = np.random.default_rng(0).integers(0, 190, (10, 1, 1, 3))
+    return Split(images=np.ascontiguousarray((tints[labels] + noise).astype(np.uint8)), labels=labels)
+
+
+DATA = Dataset(
+    name="tints", train=pictures(50, 1), test=pictures(40, 2), classes=tuple("abcdefghij"), source="made up", checksums={}
+)
+
+
+@dataclass
+class Log:
+    """What the training says and shows."""
+
+    lines: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def show(self, step: int, steps: int, loss: float, images_per_second: float) -> None:
+        self.steps.append(step)
+
+    def show_download(self, received: int, total: int | None) -> None:
+        raise AssertionError("nothing is downloaded here")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+class Trainer:
+    """Attempts on the run `r` in a folder, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = FolderStore(folder / "runs")
+        self.spools = folder / "spools"
+        self.log = Log()
+
+    def attempt(self, recipe: Recipe = RECIPE, options: dict[str, Any] | None = None, **hooks: Callable[[NumpyNetwork], None]) -> Exit:
+        self.log = Log()
+        given = Options(engine="numpy", seed=5, log_steps=2, spool=self.spools, flush_timeout=5.0, **(options or {}))
+        stop = StopSignal(grace=20.0)
+        engine = NumpyEngine(**hooks)
+        return start.attempt(Run(self.store, "r"), engine, recipe, DATA, given, threads=1, init_from=None, stop=stop, display=self.log)
+
+    @property
+    def run(self) -> Run:
+        return Run(self.store, "r")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads(self.store.get("r/summary.json"))
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """Of the newest attempt."""
+        newest = max(self.store.folders("r/attempts/"))
+        return json.loads(self.store.get(f"r/attempts/{newest}/end.json"))
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Steps of those that are stored, newest first."""
+        return [int(name.split("-")[1]) for name in self.run.checkpoint_names()]
+
+    @property
+    def trained(self) -> tuple[str, str, list[tuple[int, float]], str]:
+        """Digests of model and optimiser, the losses, and the digest of the predictions' logits: the same for the same training."""
+        summary, root = self.summary, self.store.root / "r"
+        lines = map(json.loads, (root / "final" / summary["attempt"] / "metrics.jsonl").read_text().splitlines())
+        model = root / summary["model"]
+        with np.load(root / "final" / summary["attempt"] / "predictions.npz") as stored:
+            logits = stored["logits"].tobytes().hex()
+        losses = [(line["step"], line["last_loss"]) for line in lines if line["kind"] == "interval"]
+        return sha256(model), sha256(model.with_name("optimizer.safetensors")), losses, logits
+
+    def undelivered(self) -> Path:
+        (folder,) = self.spools.glob("alexnet-kept-*")
+        return folder
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures and report have tests of their own, and take seconds."""
+    for name in ("draw_all", "draw_resources", "write_report", "_as_results"):
+        monkeypatch.setattr(publish, name, lambda *_, **__: None)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Trainer:
+    return Trainer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    trainer = Trainer(tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_all", "draw_resources", "write_report", "_as_results"):
+            patch.setattr(publish, name, lambda *_, **__: None)
+        assert trainer.attempt() is Exit.DONE
+    return trainer
+
+
+def at_step(number: int, action: Callable[[], Any]) -> Callable[[NumpyNetwork], None]:
+    return lambda network: action() if network.number == number else None
+
+
+def once(action: Callable[[], Any], after: int = 0) -> Callable[[NumpyNetwork], None]:
+    """A hook that acts at its call number `after`, from 0."""
+    calls = iter(range(1_000_000))
+    return lambda network: action() if next(calls) == after else None
+
+
+def terminate() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_run_from_its_claim_to_its_end(undisturbed: Trainer) -> None:
+    summary, end = undisturbed.summary, undisturbed.end
+    assert (summary["epochs"], summary["steps"], summary["engine"], summary["seed"]) == (3, 18, "numpy", 5)
+    assert summary["test_accuracy"] > 0.5, "the NumPy engine learns"
+    assert (end["exit_code"], end["reason"], end["step"], end["epoch"]) == (0, "finished", 18, 3)
+    assert undisturbed.log.steps == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert undisturbed.checkpoints == [18, 12], "the newest two stay"
+    assert "finished: test accuracy" in undisturbed.log.lines[-1]
+    assert not list(undisturbed.spools.iterdir()), "nothing is left in the spool"
+
+
+def test_an_interrupted_run_has_the_same_bytes(undisturbed: Trainer, trainer: Trainer) -> None:
+    """A signal in a step, in an evaluation, and while a checkpoint is written, one after the other."""
+    assert trainer.attempt(before_step=at_step(3, terminate)) is Exit.TERMINATED
+    assert trainer.checkpoints == [3], "the very step"
+    assert trainer.attempt(before_logits=once(terminate)) is Exit.TERMINATED
+    assert trainer.checkpoints == [6, 3], "the epoch's steps, not yet evaluated"
+    assert f"continues from step 3 of {3 * STEPS} (checkpoint step-00000003-0001-" in trainer.log.text
+    assert trainer.attempt(before_weights=once(terminate)) is Exit.TERMINATED
+    assert trainer.end["epoch"] == 1
+    assert trainer.attempt(options={"checkpoint_steps": 4}, before_step=at_step(11, terminate)) is Exit.TERMINATED
+    assert trainer.attempt() is Exit.DONE
+    assert trainer.trained == undisturbed.trained
+    assert trainer.end["attempt"].startswith("0005-")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, Exit.NOT_STORED), (signal.SIGINT, Exit.INTERRUPTED)])
+def test_a_signal_before_any_progress(trainer: Trainer, number: int, code: Exit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the weights are loaded: there is nothing yet to store."""
+    monkeypatch.setattr(NumpyNetwork, "load", lambda *_: signal.raise_signal(number))
+    assert trainer.attempt() is code
+    assert trainer.end["exit_code"] == code
+    assert trainer.checkpoints == []
+    assert "nothing new was stored" in trainer.log.text
+
+
+def test_a_signal_before_the_claim(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FolderStore, "now", lambda _: terminate())
+    with pytest.raises(Stopped):
+        trainer.attempt()
+    assert trainer.store.list() == []
+
+
+def test_a_divergence(trainer: Trainer) -> None:
+    def poison(network: NumpyNetwork) -> None:
+        if network.number == STEPS + 4:
+            network.parameters[network.head[1]][...] = np.nan
+
+    with pytest.raises(JobError, match=f"step {STEPS + 4}: the loss is nan, so the training has diverged") as caught:
+        trainer.attempt(before_step=poison)
+    assert (caught.value.code, trainer.end["exit_code"]) == (Exit.DIVERGED, Exit.DIVERGED)
+    assert trainer.checkpoints == [STEPS], "the last checkpoint before it"
+    assert not list(trainer.spools.iterdir())
+
+
+def test_a_divergence_that_only_the_test_set_shows(trainer: Trainer) -> None:
+    def poison(network: NumpyNetwork) -> None:
+        network.parameters[network.head[1]][...] = np.inf
+
+    with pytest.raises(JobError, match="the test loss is nan") as caught:
+        trainer.attempt(before_logits=poison)
+    assert caught.value.code is Exit.DIVERGED
+
+
+class Refusing(FolderStore):
+    """Takes no object below these parts of the run any more."""
+
+    parts: tuple[str, ...] = ()
+    transient = False
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        self.refuse(key)
+        super().put(key, data)
+
+    def move(self, path: Path, key: str) -> None:
+        self.refuse(key)
+        super().move(path, key)
+
+    def _create(self, key: str, data: bytes) -> bool:
+        self.refuse(key)
+        return super()._create(key, data)
+
+    def refuse(self, key: str) -> None:
+        if key.startswith(tuple(f"r/{part}" for part in self.parts)):
+            raise StoreError(Exit.NOT_STORED if self.transient else Exit.CONFIGURATION, f"{key}: refused.", transient=self.transient)
+
+
+def test_a_store_that_refuses(undisturbed: Trainer, trainer: Trainer) -> None:
+    """The state in memory goes to the disk as well, `alexnet sync` delivers it, and the run goes on from there."""
+    trainer.store = store = Refusing(trainer.store.root)
+
+    def refuse() -> None:
+        store.parts = ("checkpoints", "attempts")
+
+    with pytest.raises(JobError, match=r"refused\. Not stored: .*step-000000\d\d-0001.*`alexnet sync") as caught:
+        trainer.attempt(before_step=at_step(3, refuse))
+    assert caught.value.code is Exit.CONFIGURATION
+    assert trainer.checkpoints == []
+    store.parts = ()
+    sync(trainer.undelivered(), store, trainer.log.say)
+    assert trainer.checkpoints[0] >= STEPS, "more than the first epoch's checkpoint, which was refused"
+    assert trainer.attempt() is Exit.DONE
+    assert "continues from step" in trainer.log.text
+    assert trainer.trained == undisturbed.trained
+
+
+def test_a_store_that_is_away_at_the_end(undisturbed: Trainer, trainer: Trainer) -> None:
+    trainer.store = store = Refusing(trainer.store.root)
+    store.transient = True
+
+    def away() -> None:
+        store.parts = ("checkpoints", "attempts", "final", "summary")
+
+    with pytest.raises(JobError, match=r"did not take all results within 5 s \(--flush-timeout\)\. Not stored: .*r/summary\.json") as caught:
+        trainer.attempt(before_step=at_step(3 * STEPS - 1, away))
+    assert caught.value.code is Exit.NOT_STORED
+    store.parts = ()
+    sync(trainer.undelivered(), store, trainer.log.say)
+    assert trainer.trained == undisturbed.trained
+
+
+def test_a_newer_attempt(trainer: Trainer) -> None:
+    def take_over() -> None:
+        trainer.store.put("r/attempts/0002-ffffff/claim.json", b"{}")
+
+    with pytest.raises(JobError, match="attempt 0002-ffffff took over") as caught:
+        trainer.attempt(before_step=at_step(STEPS + 1, take_over))
+    assert caught.value.code is Exit.SUPERSEDED
+    assert not list(trainer.spools.iterdir()), "what an older attempt has is of no worth"
+
+
+def test_another_attempt_finishes_first(undisturbed: Trainer, trainer: Trainer) -> None:
+    def finish() -> None:
+        trainer.store.put("r/summary.json", undisturbed.store.get("r/summary.json"))
+
+    with pytest.raises(JobError, match="another attempt finished it") as caught:
+        trainer.attempt(before_step=at_step(STEPS + 1, finish))
+    assert caught.value.code is Exit.DONE
+
+
+def test_an_internal_error(trainer: Trainer) -> None:
+    with pytest.raises(ZeroDivisionError):
+        trainer.attempt(before_step=at_step(STEPS + 1, lambda: 1 / 0))
+    assert (trainer.end["exit_code"], trainer.end["reason"]) == (70, "internal error: ZeroDivisionError")
+    assert trainer.checkpoints == [STEPS]
+
+
+def test_the_best_checkpoint_is_the_result(trainer: Trainer) -> None:
+    """From the second epoch on the classifier is spoilt, so the first one is the best; also where it was found by another attempt."""
+    recipe = RECIPE.with_values({"validation": 10, "batch_size": 4})  # ten steps an epoch
+
+    def spoil(network: NumpyNetwork) -> None:
+        if network.number > 10:
+            network.parameters[network.head[1]][...] = [100.0, *[0.0] * 9]
+
+    def stop_or_spoil(network: NumpyNetwork) -> None:
+        spoil(network)
+        if network.number == 15:
+            terminate()
+
+    assert trainer.attempt(recipe, before_step=stop_or_spoil) is Exit.TERMINATED
+    assert trainer.attempt(recipe, before_step=spoil) is Exit.DONE
+    assert trainer.summary["model"].startswith("checkpoints/step-00000010-0001-")
+    assert trainer.summary["test_accuracy"] > 0.3, "of the best weights, not of the last"
+    assert trainer.checkpoints == [30, 20, 10], "the best one stays"
+
+
+def test_not_learning_is_said(trainer: Trainer) -> None:
+    assert trainer.attempt(RECIPE.with_values({"learning_rate": 1e-9})) is Exit.DONE
+    assert "not learning: after 2 epochs the loss is still 2.3" in trainer.log.text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"), [({"validation": 50}, "expected fewer than the 50 training images"), ({"batch_size": 51}, "Choose a smaller batch")]
+)
+def test_more_than_there_is(trainer: Trainer, values: dict[str, Any], text: str) -> None:
+    with pytest.raises(JobError, match=text) as caught:
+        trainer.attempt(RECIPE.with_values(values))
+    assert caught.value.code is Exit.USAGE
+    assert trainer.store.list() == []
