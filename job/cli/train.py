@@ -190,7 +190,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
     except Stopped as stopped:
         return _stopped(training, stop, display, str(stopped))
     except JobError as error:
-        if run.attempt and error.code is not Exit.DONE and stop.left() > 0:
+        if run.attempt and error.code is not Exit.DONE and stop.seconds_left() > 0:
             _record_end(training, error.code, str(error))
         raise
     except Exception as error:
@@ -218,7 +218,7 @@ def _stopped(training: Any, stop: StopSignal, display: Display, kept: str) -> in
         code, reason = Exit.TERMINATED, "stopped by SIGTERM"
     else:
         code, reason = Exit.NOT_STORED, "stopped by SIGTERM before any progress"
-    if training.run.attempt and stop.left() > 0:
+    if training.run.attempt and stop.seconds_left() > 0:
         _record_end(training, code, reason)
     stored = f"a checkpoint of step {training.stored_step} is stored" if training.has_stored_progress else "nothing new was stored"
     display.say(f"{reason}: {stored}. Continue with the same command and --run-id {training.run.id}. {kept}".removesuffix(". "))

@@ -24,7 +24,7 @@ def kept(training: "Training", error: JobError) -> JobError:
         return error
     failed = isinstance(error, StoreError)
     unstored = training.progress.step > max(training.found_step, training.snapshot_step)
-    if failed and unstored and training.summary is None and not training.stop():
+    if failed and unstored and training.summary is None and not training.stop.requested:
         with suppress(JobError, KeyboardInterrupt):  # the disk is full, say: the first error is the one to tell
             training.read_losses()
             training.snapshot()

@@ -107,7 +107,7 @@ class Training:
         try:
             with self.ledger.spend("start-up"):
                 self.resume()
-            self.stop.gently()
+            self.stop.defer()
             self.energy_before = self.sampler.energy_joules
             self.first_whole_epoch = -(-self.progress.step // self.per_epoch)
             while self.progress.step < self.total or len(self.progress.epochs) < self.recipe.epochs:
@@ -175,7 +175,7 @@ class Training:
             with self.ledger.spend("step"):
                 self.engine.step(chosen, rate=learning_rate(recipe, progress.step, self.total), number=number)
                 progress.step = number
-                stopping = self.stop()
+                stopping = self.stop.requested
                 if boundary or due or stopping:
                     self.read_losses()
             if boundary:
@@ -283,10 +283,10 @@ class Training:
         """Hand a checkpoint over to the spool, which may have to make room first."""
         self.check()
         with self.ledger.spend("upload wait"):
-            self.spool.wait_for_room(self.checkpoint_bytes, self.stop)
+            self.spool.wait_for_room(self.checkpoint_bytes, lambda: self.stop.requested)
         with self.ledger.spend("checkpoint stall"):
             self.snapshot()
-        if self.stop():
+        if self.stop.requested:
             self.save_and_leave()
 
     def snapshot(self) -> None:
@@ -336,7 +336,7 @@ class Training:
         age = self.spool.begun_checkpoint_age()
         if age is None or self.spool.upload_seconds is None or self.snapshot_seconds is None:
             return True
-        return max(self.spool.upload_seconds - age, 0) + self.snapshot_seconds + self.spool.upload_seconds < self.stop.left()
+        return max(self.spool.upload_seconds - age, 0) + self.snapshot_seconds + self.spool.upload_seconds < self.stop.seconds_left()
 
     @property
     def stored_step(self) -> int:
@@ -372,7 +372,7 @@ class Training:
     def evaluate(self, split: Any, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
         with self.ledger.spend("evaluation"):
-            logits = evaluate(self.engine, split, indices, self.recipe.batch_size, self.stop)
+            logits = evaluate(self.engine, split, indices, self.recipe.batch_size, lambda: self.stop.requested)
         if logits is None:
             self.save_and_leave()
         assert logits is not None

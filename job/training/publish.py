@@ -184,8 +184,9 @@ def commit(training: "Training", summary: dict[str, Any]) -> None:
             if time.monotonic() + PAUSE > limit():
                 break
             time.sleep(PAUSE)
-    if training.stop() and training.has_stored_progress:
+    if training.stop.requested and training.has_stored_progress:
         training.summary = None
         raise Stopped
-    allowed = f"the grace period of {training.stop.grace:.0f} s (--grace)" if training.stop() else f"{timeout:.0f} s (--flush-timeout)"
+    grace = f"the grace period of {training.stop.grace:.0f} s (--grace)"
+    allowed = grace if training.stop.requested else f"{timeout:.0f} s (--flush-timeout)"
     raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {allowed}.")
