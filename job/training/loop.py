@@ -23,7 +23,7 @@ from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.core.sampling import permutation, plan, steps_per_epoch, validation_split
 from job.core.schedule import learning_rate, rate_factors
-from job.core.time_ledger import Ledger
+from job.core.time_ledger import TimeLedger
 from job.data.dataset import Dataset
 from job.engines import Engine, evaluate
 from job.runs.heartbeat import Watch
@@ -74,7 +74,7 @@ class Training:
             )
         self.total = self.per_epoch * self.recipe.epochs
         self.progress = Progress()
-        self.ledger = Ledger(before=time.time() - psutil.Process().create_time())
+        self.ledger = TimeLedger(before=time.time() - psutil.Process().create_time())
         self.found_step = 0
         self.snapshot_step = -1
         self.snapshot_seconds: float | None = None
