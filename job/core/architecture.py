@@ -1,4 +1,4 @@
-"""AlexNet as a table: one row per layer, followed by both engines and printed by `alexnet describe`.
+"""AlexNet as a table: one row per layer.  Both engines build the network from it, and `alexnet describe` prints it.
 
 The network is the one-column AlexNet of Krizhevsky, "One weird trick for parallelizing convolutional neural
 networks" (arXiv:1404.5997), with the channel counts and layer names of torchvision's `alexnet`.
@@ -14,28 +14,29 @@ DropoutPosition = Literal["before", "after"]
 CONV_CHANNELS = (64, 192, 384, 256, 256)
 DENSE_FEATURES = (4096, 4096)
 POOLED = 6
-"""Side of the feature map that the first dense layer sees, whatever the image size."""
+"""Side of the feature map before the first dense layer, for every image size."""
 MIN_IMAGE_SIZE = 63
-"""Below this the third max-pool has nothing to pool."""
+"""Side in pixels; of a smaller image nothing is left at the third max-pool."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One row.  Shapes are (C, H, W) or (features,), without the batch."""
+    """One row of the table.  Shapes are (C, H, W) or (features,), without the batch."""
 
     name: str
-    """torchvision's name, which is also the prefix of the checkpoint's tensors"""
+    """torchvision's name, which is also the prefix of its tensors in a checkpoint"""
     kind: Kind
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     kernel: int = 0
+    """side in pixels; 0 for a layer without one"""
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
-    """pixels before and after, the same in both directions"""
+    """pixels before and after the map, the same for height and width"""
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """OIHW for a convolution, (out, in) for a dense layer, () for the rest."""
+        """(O, I, H, W) for a convolution, (out, in) for a dense layer, () for the others."""
         if self.kind == "conv":
             return (self.out_shape[0], self.in_shape[0], self.kernel, self.kernel)
         if self.kind == "dense":
@@ -44,19 +45,22 @@ class Layer:
 
     @property
     def fan_in(self) -> int:
+        """Inputs of one output value."""
         return prod(self.weight_shape[1:])
 
     @property
     def fan_out(self) -> int:
+        """Outputs that one input value contributes to, at stride 1."""
         return self.weight_shape[0] * prod(self.weight_shape[2:])
 
     @property
     def parameters(self) -> int:
+        """Number of weights and biases."""
         return prod(self.weight_shape) + self.out_shape[0] if self.weight_shape else 0
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulate operations for one image, forward."""
+        """Multiply-accumulate operations of the forward pass of one image."""
         return prod(self.weight_shape) * prod(self.out_shape[1:]) if self.weight_shape else 0
 
 
@@ -79,6 +83,7 @@ class Architecture:
 
     @property
     def weighted(self) -> tuple[Layer, ...]:
+        """The layers that have parameters."""
         return tuple(layer for layer in self.layers if layer.weight_shape)
 
     @property
@@ -87,6 +92,7 @@ class Architecture:
 
     @property
     def head(self) -> Layer:
+        """The last layer, which gives the logits."""
         return self.weighted[-1]
 
     @property
@@ -98,7 +104,9 @@ class Architecture:
         return sum(layer.macs for layer in self.layers)
 
     def shape_before(self, name: str) -> tuple[int, ...]:
-        """The (C, H, W) map that is flattened into dense layer `name`, or its plain (features,) input."""
+        """Shape before flattening, (C, H, W), of the input of dense layer `name`; (features,) where its input is not a flattened map.
+
+        Raises KeyError for a name that is not a dense layer's."""
         previous: tuple[int, ...] = ()
         for layer in self.layers:
             if layer.kind == "flatten":
@@ -118,10 +126,10 @@ def alexnet(
     conv1_padding: Literal["torchvision", "same"] = "torchvision",
     dropout_position: DropoutPosition = "before",
 ) -> Architecture:
-    """Build the table.
+    """Build the table.  Raises ValueError for an image size below MIN_IMAGE_SIZE.
 
-    `width` scales every hidden layer.  `conv1_padding="same"` pads the first convolution as TensorFlow's `same`
-    does (output = ceil(input / 4)).  `dropout_position` puts dropout before each hidden dense layer, as torchvision does,
+    `width` scales the channels and features of every hidden layer.  `conv1_padding="same"` pads the first convolution as TensorFlow's
+    `same` does (output = ceil(input / 4)).  `dropout_position` puts dropout before each hidden dense layer, as torchvision does,
     or after it.
     """
     if image_size < MIN_IMAGE_SIZE:
@@ -153,13 +161,13 @@ def alexnet(
 
 
 def same_padding(size: int, *, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's `same`: the odd pixel goes after (tf.nn.convolution, "padding")."""
+    """(before, after) pixels of TensorFlow's `same` padding; an odd pixel goes after (tf.nn.convolution, "padding")."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class _Table:
-    """Rows so far; each call appends one, fed by the last."""
+    """The rows so far; each call appends one, whose input is the last one's output."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape

@@ -1,13 +1,13 @@
 """The one table of exit codes, and the exception that carries one.
 
-A Job's `podFailurePolicy` matches these numbers, so they are part of the interface.
+The `podFailurePolicy` of a Kubernetes Job matches these numbers, so they are part of the interface.
 """
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Why the process ended.  Codes of sysexits.h where one fits."""
+    """Why the process ended.  The codes are those of sysexits.h where one fits, and 128 + the signal's number after a signal."""
 
     DONE = 0
     USAGE = 2
@@ -40,7 +40,7 @@ MEANINGS: dict[Exit, str] = {
 
 
 class JobError(Exception):
-    """An end that the user should hear of: an exit code and one paragraph that names the thing, the value,
+    """An error for the user, which ends the process: an exit code, and one paragraph that names the thing, the value received,
     what was expected and the next step."""
 
     def __init__(self, code: Exit, message: str) -> None:

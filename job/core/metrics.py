@@ -1,4 +1,4 @@
-"""What is counted on a test set: loss, accuracy and its interval, and the confusion matrix."""
+"""Metrics of a classifier on a test set: loss, accuracy with its interval, and the confusion matrix."""
 
 from math import sqrt
 from typing import Any
@@ -11,7 +11,7 @@ Labels = NDArray[np.integer[Any]]
 
 
 def log_softmax(logits: Logits) -> NDArray[np.float64]:
-    """(N, K) logarithms of the class probabilities, in float64; no finite logit overflows."""
+    """(N, K) logarithms of the class probabilities, in nats and float64; no finite logit overflows."""
     exact = np.asarray(logits, dtype=np.float64)
     shifted = exact - exact.max(axis=1, keepdims=True)
     logarithms: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -26,23 +26,23 @@ def softmax(logits: Logits) -> NDArray[np.float64]:
 def cross_entropy(logits: Logits, labels: Labels) -> float:
     """Mean over the images of -ln p(true class), in nats, without label smoothing.
 
-    `logits` is (N, K), `labels` (N,).  Raises ValueError if they do not belong together."""
+    `logits` is (N, K), `labels` (N,).  Raises ValueError for other shapes and for labels outside 0 … K - 1."""
     _check(logits, labels)
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
 def accuracy(logits: Logits, labels: Labels) -> float:
-    """Share of the images, 0 to 1, whose greatest logit is the true class; of equal logits the first counts.
+    """Share of the images, 0 to 1, whose largest logit is that of the true class; among equal logits the first counts.
 
-    `logits` is (N, K), `labels` (N,).  Raises ValueError if they do not belong together."""
+    `logits` is (N, K), `labels` (N,).  Raises ValueError for other shapes and for labels outside 0 … K - 1."""
     _check(logits, labels)
     return float((logits.argmax(axis=1) == labels).mean())
 
 
 def wilson(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """The score interval (low, high) of a share of which `hits` of `total` were seen; (0, 1) if nothing was.
+    """Wilson's score interval (low, high) of a proportion, given `hits` of `total`; (0, 1) if `total` is 0.
 
-    `z` is the normal quantile: 1.959964 for 95 %.  Source: E. B. Wilson, "Probable inference, the law of succession, and
+    `z` is the normal quantile: 1.959964 for a 95 % interval.  Source: E. B. Wilson, "Probable inference, the law of succession, and
     statistical inference", Journal of the American Statistical Association 22 (1927), 209-212, without continuity correction.
     """
     if not 0 <= hits <= total:
@@ -52,7 +52,7 @@ def wilson(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
     share, shrink = hits / total, 1 + z * z / total
     centre = (share + z * z / (2 * total)) / shrink
     half = z / shrink * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # At the borders the formula is exact, its rounding is not.
+    # At 0 and at `total` the formula gives exactly 0 and 1, but its rounding does not.
     return (0.0 if hits == 0 else centre - half), (1.0 if hits == total else centre + half)
 
 

@@ -1,7 +1,6 @@
-"""What is trained, and how: one frozen record that every other part reads and that is stored with the run.
+"""The recipe: what is trained and how, as one frozen record that every other part reads and that is stored with the run.
 
-A recipe comes from a TOML file of flat `key = value` lines; flags and `ALEXNET_*` variables override single keys.  Everything
-that changes the numbers of a run is in here, but the seed and the data.
+A recipe comes from a TOML file of flat `key = value` lines; flags and `ALEXNET_*` variables override single keys.
 """
 
 import difflib
@@ -18,70 +17,80 @@ Precision = Literal["auto", "bf16", "fp32", "fp64"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Raises ValueError, naming the field, the value and what is allowed."""
+    """Every setting that changes the results of a run, but the seed and the data.
+
+    Raises ValueError that names the field, the value received and what is allowed."""
 
     name: str = "default"
-    """what the run is called in tables"""
+    """Name of the recipe in logs, tables and reports, 1 to 80 printable characters. Give a changed recipe a name of its own."""
     epochs: int = 20
-    """passes over the training set"""
+    """Passes over the training set, at least 1. More epochs take proportionally longer and stretch the schedule over all of them."""
     batch_size: int = 128
-    """images of one optimiser step, over all devices"""
+    """Images of one optimiser step, at least 1. Lower it when the device runs out of memory; scale `learning_rate` with it."""
     image_size: int = 224
-    """side in pixels to which the 32-pixel images are resized on the device"""
+    """Side in pixels, 63 to 1024, to which the 32-pixel images are resized on the device. A smaller size is faster and less accurate."""
     width: float = 1.0
-    """scales every hidden layer; 0.0625 leaves 1/16 of the channels, for tests"""
+    """Factor on the channels and features of every hidden layer, above 0, at most 8. Lower it for quick trials, to 0.0625, say."""
     precision: Precision = "auto"
-    """of activations and gradients; weights stay float32. `auto`: bf16 where a GPU has it, else fp32"""
+    """Number format of activations and their gradients; weights stay float32, or float64 with `fp64`. `auto` takes bf16 where the GPU has
+    it, else fp32. Choose `fp32` to compare with another device, `fp64` for traces."""
     validation: int = 0
-    """training images held out, in the proportions of the classes; the best epoch is chosen on them"""
+    """Training images held out for validation, with the class proportions of the training set, at least 0. Set it, to 5000,
+    say, to test the model of the best epoch instead of the last one."""
 
     crop: bool = True
-    """pad by 4 with reflection and crop 32 pixels at random"""
+    """Whether to pad images by 4 pixels (reflected) and crop 32 × 32 at random in training. Turn it off to reproduce a
+    program that does not crop."""
     flip: bool = True
-    """mirror half of the images"""
+    """Whether to mirror each training image left to right with probability 1/2. Turn it off where that changes the class, as
+    for digits."""
     normalization: Literal["cifar10", "half", "imagenet", "per-image"] = "cifar10"
-    """subtract a mean and divide by a deviation, before resizing"""
+    """Mean and standard deviation by which pixel values are normalised: those of CIFAR-10, 0.5 and 0.5, those of ImageNet, or each
+    image's own. Choose `imagenet` for weights that were pretrained on it."""
 
     conv1_padding: Literal["torchvision", "same"] = "torchvision"
-    """2 pixels on each side, or what TensorFlow's `same` gives at stride 4"""
+    """Padding of the first convolution: 2 pixels on each side, or TensorFlow's `same`. Choose `same` to match a Keras program."""
     dropout: float = 0.5
-    """share of the features that are dropped"""
+    """Probability that a feature is dropped, 0 (no dropout) to below 1. Raise it against overfitting, lower it for small networks."""
     dropout_position: Literal["before", "after"] = "before"
-    """of each hidden dense layer"""
+    """Dropout before each hidden dense layer, as in torchvision, or after it, as in many Keras programs."""
     initial_weights: Literal["he-uniform", "torch", "keras"] = "he-uniform"
-    """distribution: He with a small last layer, or a framework's default"""
+    """Distribution of the initial weights: He's uniform one with a small last layer, or the default of torch or Keras. Change it to
+    reproduce a program in that framework."""
     pretrained: bool = False
-    """start from `--init-from`, with a new last layer"""
+    """Whether to start from the weights that `--init-from` names, with a new last layer. Turn it on for fine-tuning."""
     pretrained_rate: float = 0.1
-    """factor on the learning rate of layers that came from `--init-from`"""
+    """Factor on the learning rate of the layers from `--init-from`, 0 (frozen) to 1. Applies only if `pretrained` is true."""
 
     optimizer: Literal["sgd", "adam", "adam-keras"] = "sgd"
-    """SGD with Nesterov momentum, Adam as torch.optim writes it, Adam as Keras writes it"""
+    """Update rule: SGD with momentum, Adam of torch.optim, or Adam of Keras (they differ in where `epsilon` is added). Adam needs a
+    smaller `learning_rate`, such as 0.001."""
     learning_rate: float = 0.03
-    """at its peak"""
+    """Peak learning rate, after the warm-up, above 0. Lower it if the loss diverges or stays at that of a guess."""
     momentum: float = 0.9
-    """SGD's"""
+    """Decay per step of SGD's sum of gradients, 0 (plain SGD) to below 1. Lower it if the loss oscillates; ignored by Adam."""
     nesterov: bool = True
-    """SGD's"""
+    """Whether SGD uses Nesterov's momentum instead of classical momentum. Ignored by Adam."""
     beta1: float = 0.9
-    """Adam's, first moment"""
+    """Decay per step of Adam's mean of gradients, 0 to below 1. Lower it to react faster; ignored by SGD."""
     beta2: float = 0.999
-    """Adam's, second moment"""
+    """Decay per step of Adam's mean of squared gradients, 0 to below 1. Lower it if gradients change scale quickly; ignored by SGD."""
     epsilon: float = 1e-8
-    """Adam's"""
+    """Constant above 0 in the denominator of Adam's step. Keras' default is 1e-7, PyTorch's 1e-8; ignored by SGD."""
     weight_decay: float = 5e-4
-    """added to the gradient times the weight, for weights only, never biases"""
+    """Factor, at least 0, of each weight that is added to its gradient; biases are left out. Raise it against overfitting."""
     clip_norm: float = 2.0
-    """largest global norm of the gradient; 0 = no clipping"""
+    """Largest global norm of the gradient; larger ones are scaled down to it, and 0 turns clipping off. Lower it if the loss diverges."""
     label_smoothing: float = 0.1
-    """share of the target spread evenly over the classes"""
+    """Share of each target, 0 to below 1, spread evenly over all classes. Raise it against overconfident predictions."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """how the learning rate falls to zero after the warm-up"""
+    """How the learning rate changes after the warm-up: it falls to zero linearly or as half a cosine, or stays constant."""
     warmup: float = 0.05
-    """share of all steps in which the rate rises"""
+    """Share of all steps, 0 to 1, over which the learning rate rises linearly to its peak. Raise it if training diverges early."""
 
     truncated_test: bool = False
-    """also store the accuracy over whole test batches only, a mistake of the original Keras program"""
+    """Whether to store, in addition, the accuracy over whole test batches only. Use it only to reproduce the original Keras program, which
+    dropped the last, incomplete batch."""
 
     def __post_init__(self) -> None:
         for field, expected in get_type_hints(type(self)).items():
@@ -128,12 +137,12 @@ class Recipe:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the optimiser's tensors, one of each for every parameter."""
+        """Names of the optimiser's state tensors; each parameter has one of each."""
         return ("momentum",) if self.optimizer == "sgd" else ("first_moment", "second_moment")
 
     @property
     def dtype(self) -> Literal["float32", "float64"]:
-        """In which weights and the optimiser's tensors are kept; bf16 only computes in fewer bits."""
+        """Of the stored weights and optimiser state; under bf16 only activations and gradients have fewer bits."""
         return "float64" if self.precision == "fp64" else "float32"
 
     def as_dict(self) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from job.core.recipe import Recipe
 
 CROP_PADDING = 4
 OFFSETS = 2 * CROP_PADDING + 1
-"""A crop starts at one of 9 rows and at one of 9 columns of the padded image."""
+"""A crop starts at one of 9 rows and one of 9 columns of the padded image."""
 
 
 class Purpose(IntEnum):
-    """The second word of the Philox key: streams of different purposes never meet."""
+    """The second word of the Philox key: different purposes have independent streams."""
 
     PERMUTATION = 1
     AUGMENTATION = 2
@@ -32,20 +32,20 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
-    """What the host tells the device for one training step: a few kilobytes, never pixels.  B is the global batch."""
+    """What the host sends to the device for one training step: a few kilobytes, never pixels.  B is the global batch size."""
 
     indices: NDArray[np.int64]
     """(B,) rows of the training set"""
     rows: NDArray[np.int64]
-    """(B,) which row selection of `selections()` makes the crop"""
+    """(B,) number of the matrix in `selections()` that crops the rows"""
     columns: NDArray[np.int64]
-    """(B,) which column selection makes the crop and the flip"""
+    """(B,) number of the matrix in `selections()` that crops and flips the columns"""
     dropout: NDArray[np.uint32]
     """(dropout layers, B) the row keys of `job.core.dropout`"""
 
 
 def bits(seed: int, purpose: Purpose, count: int, *, major: int = 0, minor: int = 0) -> NDArray[np.uint64]:
-    """`count` random words of 64 bits, a pure function of the arguments.
+    """(count,) random 64-bit words, a pure function of the arguments.
 
     Philox 4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) under the key (seed, purpose),
     its 256-bit counter starting at (0, 0, minor, major).
@@ -56,33 +56,33 @@ def bits(seed: int, purpose: Purpose, count: int, *, major: int = 0, minor: int 
 
 
 def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order in which epoch `epoch` visits `count` images."""
+    """(count,) the order in which epoch `epoch` (from 0) visits `count` images."""
     return np.argsort(bits(seed, Purpose.PERMUTATION, count, major=epoch), kind="stable").astype(np.int64)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Whole batches only; the images of the incomplete one differ from epoch to epoch."""
+    """Whole batches only; which images an epoch leaves out differs from epoch to epoch."""
     return images // batch_size
 
 
 def plan(recipe: Recipe, architecture: Architecture, seed: int, order: NDArray[np.int64], *, epoch: int, step: int) -> StepPlan:
-    """The plan of step `step` (counted within `epoch`), given that epoch's `order`."""
+    """The plan of step `step` (from 0, within `epoch`), given that epoch's `order` of the images."""
     batch = recipe.batch_size
     draw = bits(seed, Purpose.AUGMENTATION, batch, major=epoch, minor=step)
     centre = np.full(batch, CROP_PADDING, dtype=np.int64)
     rows, columns = (_scaled(draw, 0), _scaled(draw, 24)) if recipe.crop else (centre, centre)
     flips = (draw >> np.uint64(63)).astype(np.int64) if recipe.flip else np.zeros(batch, dtype=np.int64)
-    whole = len(order) // batch * epoch + step
+    step_of_run = len(order) // batch * epoch + step
     return StepPlan(
         indices=order[step * batch : (step + 1) * batch],
         rows=rows,
         columns=columns + OFFSETS * flips,
-        dropout=np.stack([row_keys(seed, whole, layer, batch) for layer in range(len(architecture.dropouts))]),
+        dropout=np.stack([row_keys(seed, step_of_run, layer, batch) for layer in range(len(architecture.dropouts))]),
     )
 
 
 def row_keys(seed: int, step: int, layer: int, batch: int) -> NDArray[np.uint32]:
-    """(batch,) one 32-bit word for each position of the global batch, step (from the run's start) and dropout layer."""
+    """(batch,) one 32-bit word for each position of the global batch, in step `step` of the run (from 0) and dropout layer `layer`."""
     words = bits(seed, Purpose.DROPOUT, ceil(batch / 2), major=step, minor=layer)
     return _halves(words)[:batch]
 
@@ -94,7 +94,7 @@ def uniform(seed: int, tensor: int, count: int) -> NDArray[np.float32]:
 
 
 def validation_split(seed: int, labels: NDArray[np.uint8], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(training, validation) indices; the validation set has `count` images in the proportions of the classes."""
+    """(training, validation) indices, both ascending; the `count` validation images have the class proportions of `labels`."""
     order = np.argsort(bits(seed, Purpose.VALIDATION, len(labels)), kind="stable")
     by_class = order[np.argsort(labels[order], kind="stable")]
     held_out = by_class[(np.arange(count) * len(labels) + len(labels) // 2) // count]
@@ -104,9 +104,9 @@ def validation_split(seed: int, labels: NDArray[np.uint8], count: int) -> tuple[
 
 
 def selections(size: int = 32) -> NDArray[np.float32]:
-    """(18, size, size) matrices of zeros and ones: number 9·f + o takes the window at offset o of the reflect-padded
-    axis, mirrored where f = 1.  Applied from the left to the rows of an image and (transposed) from the right to its columns,
-    they are crop and flip."""
+    """(18, size, size) matrices of zeros and ones: number 9·f + o selects the window at offset o of the reflect-padded
+    axis, mirrored where f = 1.  Multiplied from the left with the rows of an image and (transposed) from the right with its columns,
+    they crop and flip it."""
     matrices = np.zeros((2 * OFFSETS, size, size), dtype=np.float32)
     for offset in range(OFFSETS):
         source = np.arange(size) + offset - CROP_PADDING
@@ -118,8 +118,8 @@ def selections(size: int = 32) -> NDArray[np.float32]:
 
 
 def resize_matrix(source: int, target: int) -> NDArray[np.float64]:
-    """(target, source) bilinear interpolation with half-pixel centres, which is what `tf.image.resize` and
-    `F.interpolate(align_corners=False)` do without antialiasing."""
+    """(target, source) bilinear interpolation with half-pixel centres, as `tf.image.resize` and
+    `F.interpolate(align_corners=False)` compute it without antialiasing."""
     position = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     left = np.minimum(position.astype(np.int64), max(source - 2, 0))
     matrix = np.zeros((target, source))
@@ -129,7 +129,7 @@ def resize_matrix(source: int, target: int) -> NDArray[np.float64]:
 
 
 def pool_matrix(source: int, target: int) -> NDArray[np.float64]:
-    """(target, source) adaptive average pooling: bin i averages floor(i·s/t) … ceil((i+1)·s/t) - 1, as PyTorch's does."""
+    """(target, source) adaptive average pooling: bin i averages floor(i·s/t) … ceil((i+1)·s/t) - 1, as PyTorch does."""
     matrix = np.zeros((target, source))
     for i in range(target):
         start, stop = i * source // target, -(-(i + 1) * source // target)
@@ -138,7 +138,7 @@ def pool_matrix(source: int, target: int) -> NDArray[np.float64]:
 
 
 def _scaled(draw: NDArray[np.uint64], shift: int) -> NDArray[np.int64]:
-    """24 bits of each word, from bit `shift` on, scaled to 0 … OFFSETS - 1."""
+    """24 bits of each word, starting at bit `shift`, scaled to 0 … OFFSETS - 1."""
     part = (draw >> np.uint64(shift)) & np.uint64(0xFFFFFF)
     return ((part * np.uint64(OFFSETS)) >> np.uint64(24)).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""The learning rate of a step, as fractions of the whole run, and of single layers, as a factor of it."""
+"""The learning rate of each step, and the factors on it for single layers."""
 
 from math import cos, pi
 
@@ -7,8 +7,8 @@ from job.core.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:
-    """Rate for step `step` of `total` (from 0): rises linearly over `warmup` of all steps to `learning_rate`, then falls to
-    zero linearly or as half a cosine, or stays."""
+    """The rate of step `step` (from 0) of `total`: it rises linearly to `recipe.learning_rate` over the share `recipe.warmup` of all
+    steps, then falls to zero linearly or as half a cosine, or stays constant."""
     warmup = round(recipe.warmup * total)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
@@ -19,7 +19,7 @@ def learning_rate(recipe: Recipe, step: int, total: int) -> float:
 
 
 def rate_factors(recipe: Recipe, architecture: Architecture) -> dict[str, float]:
-    """Parameter → factor (default 1): the layers that a pretrained network brings learn at a rate of their own."""
+    """Parameter name → factor on the learning rate (1 for names that are absent): pretrained layers learn at a rate of their own."""
     head = architecture.head.name + "."
-    brought = [name for name in architecture.parameter_shapes if not name.startswith(head)]
-    return dict.fromkeys(brought, recipe.pretrained_rate) if recipe.pretrained else {}
+    reused = [name for name in architecture.parameter_shapes if not name.startswith(head)]
+    return dict.fromkeys(reused, recipe.pretrained_rate) if recipe.pretrained else {}

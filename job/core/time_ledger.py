@@ -1,10 +1,11 @@
-"""Where the time goes: every second of an attempt is booked to exactly one purpose.
+"""Where the time goes: every second of an attempt counts towards exactly one purpose.
 
     with ledger.spend("step"):
         engine.step(…)
 
-Purposes may be nested; the inner one's time is not the outer one's.  What no purpose claims is "other", so the parts add up to the whole.
-Totals and finished epochs travel in the checkpoint's state: after a resume they hold what led to that checkpoint, and no lost work.
+Purposes nest; an inner one's time does not count towards the outer one.  Time without a purpose is "other", so the parts add up to the
+whole.  Totals and finished epochs are stored in a checkpoint's state: after a resume they hold the time that led to that checkpoint, and
+no lost work.
 """
 
 import time
@@ -12,32 +13,34 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 PURPOSES = ("start-up", "data", "step", "evaluation", "checkpoint stall", "upload wait", "other")
-"""start-up: until the first step, of each attempt.  data: plans of steps.  step: handing work to the device and waiting for it.
-checkpoint stall: training stands still while a checkpoint is written.  upload wait: … while the store takes what is waiting."""
+"""start-up: each attempt's time until its first step.  data: the plans of the steps.  step: handing work to the device and waiting for it.
+checkpoint stall: training waits while a checkpoint is written.  upload wait: training waits until the spool has room for one."""
 
 
-class Ledger:
-    """The account of one attempt, and of what earlier ones contributed.  `before`: seconds that the process had lived already."""
+class TimeLedger:
+    """Seconds by purpose, of one attempt and the earlier ones that it continues.
+
+    `before`: age of the process in seconds when the ledger is made; it counts as start-up."""
 
     def __init__(self, *, before: float = 0.0, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._spends = {purpose: _Spend(self, purpose) for purpose in PURPOSES}
         self._open = dict.fromkeys(PURPOSES, 0.0)
-        """seconds since the last epoch's end"""
+        """purpose → seconds since the end of the last epoch"""
         self._epochs: list[dict[str, Any]] = []
         self._stack = ["other"]
         self._since = clock()
-        self._begun = self._since - before
+        self._process_start = self._since - before
         self._open["start-up"] += before
 
     def spend(self, purpose: str) -> "_Spend":
-        """A context whose time is booked to the purpose.  KeyError for an unknown one."""
+        """A context manager that counts its time towards `purpose`.  Raises KeyError for an unknown one."""
         return self._spends[purpose]
 
     @property
     def wall_seconds(self) -> float:
-        """Since this attempt's process began."""
-        return self._clock() - self._begun
+        """Since the start of this attempt's process."""
+        return self._clock() - self._process_start
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -45,7 +48,7 @@ class Ledger:
         return self._epochs
 
     def end_epoch(self, **facts: Any) -> dict[str, Any]:
-        """Close the epoch's account; `facts` such as energy_joules are kept beside its seconds.  Returns the epoch's entry."""
+        """Close the current epoch and start the next one.  Returns its entry: number, seconds by purpose, and `facts` beside them."""
         self._book()
         entry = {"epoch": len(self._epochs) + 1, "seconds": _rounded(self._open), **facts}
         self._epochs.append(entry)
@@ -53,18 +56,18 @@ class Ledger:
         return entry
 
     def totals(self) -> dict[str, float]:
-        """Purpose → seconds, of everything that led to here, over all attempts."""
+        """Purpose → seconds, over all attempts, without work that was lost."""
         self._book()
         parts = [self._open, *(entry["seconds"] for entry in self._epochs)]
         return {purpose: sum(part.get(purpose, 0.0) for part in parts) for purpose in PURPOSES}
 
     def state(self) -> dict[str, Any]:
-        """What `resume` takes, as JSON."""
+        """For the checkpoint, as JSON values; `resume` reads it."""
         self._book()
         return {"epochs": self._epochs, "open": _rounded(self._open)}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint: its account is added to what this attempt has booked so far.  `{}`: from a version without one."""
+        """Continue from a checkpoint: add its seconds to those of this attempt.  `{}`: the checkpoint of a version without a ledger."""
         self._epochs = [dict(entry) for entry in state.get("epochs", ())]
         for purpose, seconds in state.get("open", {}).items():
             self._open[purpose] = self._open.get(purpose, 0.0) + seconds
@@ -76,11 +79,11 @@ class Ledger:
 
 
 class _Spend:
-    """One for each purpose, used again and again: entering and leaving cost about a microsecond."""
+    """One for each purpose, reused: to enter and leave it costs about a microsecond."""
 
     __slots__ = ("_ledger", "_purpose")
 
-    def __init__(self, ledger: Ledger, purpose: str) -> None:
+    def __init__(self, ledger: TimeLedger, purpose: str) -> None:
         self._ledger, self._purpose = ledger, purpose
 
     def __enter__(self) -> Self:
@@ -94,10 +97,10 @@ class _Spend:
 
 
 def goodput(totals: Mapping[str, float], wall_seconds: float) -> float | None:
-    """Share of all attempts' wall time that was productive step time, 0 to 1; None without time.
+    """Productive step time as a share of the wall time of all attempts, 0 to 1; None if the wall time is 0.
 
-    `totals` of the ledger hold only steps that led to the result, `wall_seconds` all time that was spent: what was lost with a killed
-    attempt counts against it."""
+    `totals` of the ledger hold only the steps that led to the result, `wall_seconds` all time of all attempts: steps that were lost with
+    a killed attempt lower the goodput."""
     return min(totals["step"] / wall_seconds, 1.0) if wall_seconds > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""What the container may use, and uses: its control groups, of version 1, 2 or a mixture.
+"""Limits and usage of the container: its control groups, of version 1, version 2 or both.
 
 Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/{cgroups,memory,cpuacct}.rst; man 7 cgroups for the two files
 in /proc.  Which controllers are mounted decides, not which version the host is said to have.  In a container the process's path may
@@ -21,7 +21,7 @@ VERSION_2 = ""
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """None: unlimited, as far as can be seen from here."""
+    """None: unlimited, as far as the process can see."""
 
     cpus: float | None
     """quota of CPU time, in cores"""
@@ -32,13 +32,13 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Counters run since the group was made; None where the kernel does not tell."""
+    """Counters since the group was created; None where the kernel does not report one."""
 
     memory_bytes: int | None
-    """working set: usage without file pages that were not touched for a while, which the kernel drops at need"""
+    """working set: usage without inactive file pages, which the kernel drops when memory is short"""
     cpu_seconds: float | None
     throttled_seconds: float | None
-    """in which threads wanted to run and the quota did not let them"""
+    """time in which threads were ready to run but the quota was used up"""
     out_of_memory_kills: int | None
 
 
@@ -188,6 +188,6 @@ def _text(path: Path) -> str:
 
 
 def usable_cpus(group: Cgroup | None = None) -> int:
-    """Threads that find a CPU: whole CPUs of the quota, at most those that the process may run on, at least 1."""
+    """Threads that each have a CPU: the whole CPUs of the quota, at most those that the process may run on, at least 1."""
     quota, visible = (group or Cgroup()).limits().cpus, len(os.sched_getaffinity(0))
     return visible if quota is None else max(1, min(visible, int(quota)))

@@ -1,6 +1,6 @@
-"""What the GPUs do: a thread of its own asks NVML once a second, and nobody ever waits for it.
+"""Samples of the GPUs: a thread of its own asks NVML once a second, and no other thread waits for it.
 
-A call about a card that fell off its bus may never come back, so the thread is never joined; what it said last grows stale instead.
+A call about a card that fell off its bus may never return, so the thread is never joined; its last rows stay until they count as stale.
 """
 
 import importlib
@@ -15,12 +15,12 @@ from job.telemetry.nvml import Device, visible_devices
 
 PCIE_SECONDS = 10.0
 """between two reads of the PCIe counters, since each takes 20 ms"""
-PATIENCE = 5.0
-"""seconds after which an answer that does not come is reported"""
+TIMEOUT = 5.0
+"""seconds after which a missing answer is reported"""
 
 
 class NoDriver(Exception):  # noqa: N818  an answer rather than an error
-    """There is no NVIDIA driver, or none that answers."""
+    """There is no NVIDIA driver, it does not answer, or it shows no device."""
 
 
 class Gpus:
@@ -36,32 +36,32 @@ class Gpus:
         only: Sequence[int] | None = None,
         interval: float = 1.0,
         pcie_seconds: float = PCIE_SECONDS,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._say, self._nvml, self._only = say, nvml, only
         self._visible = environment.get("CUDA_VISIBLE_DEVICES")
-        self._interval, self._pcie_seconds, self._patience = interval, pcie_seconds, patience
+        self._interval, self._pcie_seconds, self._timeout = interval, pcie_seconds, timeout
         self._closing = threading.Event()
         self._devices: list[Device] = []
         self._rows: list[dict[str, Any]] = []
         self._asked = 0.0
-        """time.monotonic() of the question that is not answered yet; 0: none is"""
+        """time.monotonic() of the question that NVML has not answered yet; 0: there is none"""
         self._silent = False
 
     def start(self) -> None:
         threading.Thread(target=self._work, name="gpu", daemon=True).start()
 
     def stop(self) -> None:
-        """Asks the thread to end, and does not wait for it."""
+        """Ask the thread to end, without waiting for it."""
         self._closing.set()
 
     def rows(self) -> list[dict[str, Any]]:
-        """What was last heard of each device; empty without devices, and while NVML does not answer."""
+        """The last row of each device; empty without devices, and while NVML does not answer."""
         asked = self._asked
-        silent = bool(asked) and time.monotonic() - asked > self._patience
+        silent = bool(asked) and time.monotonic() - asked > self._timeout
         if silent and not self._silent:
             self._say(
-                f"GPU: no answer from the driver for {self._patience:g} s, as after a fault of a card; its log pauses, training goes on"
+                f"GPU: no answer from the driver for {self._timeout:g} s, as after a fault of a card; its log pauses, training goes on"
             )
         if self._silent and not silent:
             self._say("GPU: the driver answers again")
@@ -69,7 +69,7 @@ class Gpus:
         return [] if silent else self._rows
 
     def facts(self) -> list[dict[str, Any]]:
-        """Of each device: index, name, uuid, mig, lost, and energy_joules since the start where there is a counter."""
+        """For each device: index, name, uuid, mig, lost, and energy_joules since the start where there is a counter."""
         return [device.facts() for device in self._devices]
 
     def energy_joules(self) -> float | None:
@@ -80,10 +80,10 @@ class Gpus:
     def _work(self) -> None:
         try:
             self._asked = time.monotonic()
-            found = list(visible_devices(_opened(self._nvml), self._visible))
+            found = list(visible_devices(_initialised(self._nvml), self._visible))
             self._devices = found if self._only is None else [found[i] for i in self._only if i < len(found)]
         except Exception as error:  # no driver, no library, too old a library: the CPU rows go on
-            self._say(f"GPU: nothing to measure ({_said(error)}); the resource log holds CPU, memory and I/O")
+            self._say(f"GPU: nothing to measure ({_message(error)}); the resource log holds CPU, memory and I/O")
             return
         finally:
             self._asked = 0.0
@@ -103,30 +103,30 @@ class Gpus:
         try:
             return device.read(with_pcie)
         except Exception as error:
-            device.lost = True  # not asked again: the next question may hang
-            self._say(f"GPU {device.index} ({device.name}) is lost: {_said(error)}. Its log ends here; another node may do")
+            device.lost = True  # and is not asked again: the next call may hang
+            self._say(f"GPU {device.index} ({device.name}) is lost: {_message(error)}. Its log ends here; another node may do")
             return None
 
 
-def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, patience: float = PATIENCE) -> list[dict[str, Any]]:
-    """Of each visible device: driver (its version), cuda (the newest version that it knows), and what `Device.facts` and `read` tell.
+def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, timeout: float = TIMEOUT) -> list[dict[str, Any]]:
+    """For each visible device: driver (its version), cuda (the newest that it supports), and the fields of `Device.facts` and `read`.
 
-    Raises NoDriver where there is none, also when the driver does not answer in time."""
+    Raises NoDriver where no device is visible, also when the driver does not answer within `timeout` seconds."""
     answers: SimpleQueue[list[dict[str, Any]] | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
-            answers.put(_survey(_opened(nvml), environment.get("CUDA_VISIBLE_DEVICES")))
+            answers.put(_survey(_initialised(nvml), environment.get("CUDA_VISIBLE_DEVICES")))
         except Exception as error:
             answers.put(error)
 
     threading.Thread(target=ask, name="gpu-survey", daemon=True).start()
     try:
-        answer = answers.get(timeout=patience)
+        answer = answers.get(timeout=timeout)
     except Empty:
-        raise NoDriver(f"the driver does not answer within {patience:g} s") from None
+        raise NoDriver(f"the driver does not answer within {timeout:g} s") from None
     if isinstance(answer, Exception):
-        raise NoDriver(_said(answer)) from answer
+        raise NoDriver(_message(answer)) from answer
     return answer
 
 
@@ -139,12 +139,12 @@ def _survey(nvml: Any, visible: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def _opened(nvml: Any) -> Any:
+def _initialised(nvml: Any) -> Any:
     module = nvml or importlib.import_module("pynvml")
     module.nvmlInit()
     return module
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text if len(text) < 200 else f"{text[:200]}…"

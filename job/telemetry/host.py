@@ -13,7 +13,7 @@ from job.telemetry.cgroup import Cgroup
 
 
 class Probe:
-    """Call `sample` again and again; the first one, taken here, gives the rates something to start from."""
+    """Call `sample` at intervals.  The constructor takes the first sample, from which the first rates are computed."""
 
     def __init__(self, cgroup: Cgroup) -> None:
         self._cgroup, self._process = cgroup, psutil.Process()
@@ -26,6 +26,7 @@ class Probe:
         self.sample()
 
     def sample(self) -> dict[str, Any]:
+        """One row; its rates are those since the last call."""
         now = time.monotonic()
         interval, self._at = now - self._at, now
         counters, row = dict[str, float](), {"time": round(time.time(), 3), "interval_seconds": round(interval, 4)}
@@ -43,15 +44,15 @@ class Probe:
         return time.monotonic() - self._at
 
     def describe(self) -> str:
-        """What the run may use, for the log."""
+        """The CPUs and the memory that the run may use, as a line for the log."""
         host = f"{self.cores} CPUs and {self.memory_bytes / 1e9:.1f} GB of memory"
         limits = self.limits
         cpus = None if limits.cpus is None else f"{limits.cpus:g} CPUs"
         memory = None if limits.memory_bytes is None else f"{limits.memory_bytes / 1e9:.2f} GB of memory"
-        told = " and ".join(part for part in (cpus, memory) if part)
-        if not told:
+        limited = " and ".join(part for part in (cpus, memory) if part)
+        if not limited:
             return f"machine: {host}; no limits of a container are visible (cgroups: {limits.version})"
-        return f"machine: the container may use {told} (cgroups: {limits.version}); the node has {host}"
+        return f"machine: the container may use {limited} (cgroups: {limits.version}); the node has {host}"
 
     def _of_container(self, row: dict[str, Any]) -> dict[str, float | None]:
         usage = self._cgroup.usage()
@@ -75,7 +76,7 @@ class Probe:
         return {"process_cpu_cores": cpu.user + cpu.system}
 
     def _of_disk(self, _: dict[str, Any]) -> dict[str, float | None]:
-        """By this process: in a container the disks' own counters would be those of all its neighbours."""
+        """Of this process: the counters of the disks include all other containers."""
         disk = self._process.io_counters()
         return {"disk_read_bytes_per_second": disk.read_bytes, "disk_written_bytes_per_second": disk.write_bytes}
 
@@ -89,7 +90,7 @@ class Probe:
 
 
 def _tried(source: Callable[[dict[str, Any]], dict[str, float | None]], row: dict[str, Any]) -> dict[str, float]:
-    """What one source tells: gauges into the row, counters as the answer.  One that fails takes no other with it."""
+    """Read one source: its gauges go into `row`, its counters are returned.  A source that fails is left out of the row."""
     gauges: dict[str, Any] = {}
     try:
         counters = source(gauges)

@@ -1,6 +1,6 @@
-"""The GPUs that CUDA shows this process, and what each tells of itself, through a module like nvidia-ml-py's pynvml.
+"""The GPUs that CUDA shows this process, and the readings of each, through a module like nvidia-ml-py's pynvml.
 
-What a device does not have is missing, never zero.  Sources: NVML API reference; CUDA programming guide, "CUDA environment variables";
+What a device does not report is left out, never zero.  Sources: NVML API reference; CUDA programming guide, "CUDA environment variables";
 MIG user guide, "Device names" and "CUDA visibility".
 """
 
@@ -17,7 +17,7 @@ THROTTLE_REASONS = {
     0x80: "power_brake",
     0x100: "display_clocks",
 }
-"""NVML's bits (nvmlClocksThrottleReason…) but for 0x1, idle"""
+"""NVML's bits (nvmlClocksThrottleReason…) without 0x1, idle"""
 
 Reading = Callable[[], dict[str, Any]]
 
@@ -27,7 +27,7 @@ class Device:
 
     def __init__(self, nvml: Any, handle: Any, index: int, card: Any = None) -> None:
         """`card`: of a MIG instance, the whole card, which alone has temperature and clocks.  Its utilisation, power, energy and PCIe
-        counters would be those of all instances, so they stay away."""
+        counters would be those of all instances, so they are left out."""
         self._nvml, self._handle, self._card = nvml, handle, card or handle
         self.index, self.mig, self.lost = index, card is not None, False
         self.name = _text(nvml, nvml.nvmlDeviceGetName, handle) or "a GPU without a name"
@@ -85,7 +85,7 @@ class Device:
         return {"power_watts": self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1e3}
 
     def _energy(self) -> dict[str, Any]:
-        """The counter runs since the driver was loaded; if it is loaded anew meanwhile, it begins at zero."""
+        """The counter runs since the driver was loaded; if the driver is reloaded, it restarts at zero."""
         counter = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3
         before = counter if self._counter is None else self._counter
         self.joules = (self.joules or 0.0) + (counter - before if counter >= before else counter)
@@ -95,7 +95,7 @@ class Device:
     def _pcie(self) -> dict[str, Any]:
         kinds = {"pcie_sent": self._nvml.NVML_PCIE_UTIL_TX_BYTES, "pcie_received": self._nvml.NVML_PCIE_UTIL_RX_BYTES}
         return {
-            f"{name}_bytes_per_second": int(self._nvml.nvmlDeviceGetPcieThroughput(self._handle, kind)) * 1024  # told in KB
+            f"{name}_bytes_per_second": int(self._nvml.nvmlDeviceGetPcieThroughput(self._handle, kind)) * 1024  # NVML counts KB
             for name, kind in kinds.items()
         }
 

@@ -1,6 +1,6 @@
 """The resource log of an attempt: one line of JSON each second, in segments that are bounded so that a killed pod loses little.
 
-GPUs: `job.telemetry.gpu`; the container, the host, this process: `job.telemetry.host`.  What goes wrong here never reaches the training.
+GPUs: `job.telemetry.gpu`; the container, the host, this process: `job.telemetry.host`.  An error here never reaches the training.
 """
 
 import json
@@ -16,14 +16,14 @@ from job.telemetry.gpu import Gpus
 from job.telemetry.host import Probe
 
 SEGMENT_ROWS, SEGMENT_SECONDS = 30, 25.0
-"""lines and time in one object, whichever is reached first: with 5 s for its upload, a killed pod loses at most 30 s of samples"""
-KEPT_ROWS = 4096
-"""rows that stay in memory for figures and findings; of a longer run every second, fourth … one"""
+"""A segment ends after so many rows or seconds, whichever is first: with 5 s for an upload, a killed pod loses at most 30 s of samples"""
+BUFFER_ROWS = 4096
+"""rows held in memory for figures and findings; a longer run holds every second one, then every fourth, and so on"""
 
 
 class Sampler:
-    """A daemon thread.  `gauges` adds fields of the loop; `deliver` gets the file of each finished segment and must not wait.
-    `only`: positions, among the visible GPUs, of those that the process uses."""
+    """Samples on a daemon thread, every `interval` seconds.  `gauges` returns fields that the training adds to each row; `deliver` gets the
+    file of each finished segment and must not block.  `only`: positions, among the visible GPUs, of those that the process uses."""
 
     def __init__(
         self,
@@ -46,35 +46,36 @@ class Sampler:
         self._totals = Totals()
         self._seconds = 0.0
         """CPU time of this thread"""
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Of this attempt, at most KEPT_ROWS, evenly spread."""
+        """Rows of this attempt, at most BUFFER_ROWS, evenly spread."""
         with self._lock:
             return [*self._rows]
 
     @property
     def energy_joules(self) -> float | None:
-        """Of all GPUs in use since the start; None where a counter is missing."""
+        """Energy of all GPUs in use since the start; None where a counter is missing."""
         return self._gpu.energy_joules()
 
     def start(self) -> None:
+        """Report the limits of the container, and begin to sample."""
         self._say(self._probe.describe())
         self._gpu.start()
         self._thread.start()
 
     def stop(self) -> dict[str, Any]:
-        """Deliver the last segment; returns facts for the summary: peaks, averages, totals, energy, devices, the container's limits."""
+        """Deliver the last segment.  Returns facts for the summary: peaks, means, totals, energy, devices and the container's limits."""
         if self._thread.ident is not None and not self._closing.is_set():
             self._closing.set()
             self._gpu.stop()
             self._thread.join(5)
             if not self._thread.is_alive() and (self._probe.age > self._interval / 2 or not self._count):
-                self._try_to_sample()  # a run of less than a second has a row, too
+                self._try_to_sample()  # so that a run of less than a second has a row, too
             self._flush()
         energy = self.energy_joules
         known = {"energy_joules": round(energy, 1)} if energy is not None else {}
@@ -95,18 +96,18 @@ class Sampler:
         try:
             self._sample()
         except Exception as error:
-            self._tell(f"resource log: {type(error).__name__}: {error}; it goes on")
+            self._report_once(f"resource log: {type(error).__name__}: {error}; it goes on")
 
     def _sample(self) -> None:
         row = self._probe.sample()
         try:
             row |= self._gauges()
         except Exception as error:
-            self._tell(f"resource log without figures of the training: {type(error).__name__}: {error}")
+            self._report_once(f"resource log without figures of the training: {type(error).__name__}: {error}")
         if gpus := self._gpu.rows():
             row["gpus"] = gpus
         self._totals.add(row)
-        self._keep(row)
+        self._buffer(row)
         if not self._segment:
             self._segment_begun = time.monotonic()
         self._segment.append(json.dumps(row))
@@ -114,16 +115,17 @@ class Sampler:
         if full:
             self._flush()
 
-    def _keep(self, row: dict[str, Any]) -> None:
+    def _buffer(self, row: dict[str, Any]) -> None:
+        """Append every `_stride`-th row; where the buffer is full, drop every second one and double the stride."""
         if self._count % self._stride == 0:
             with self._lock:
                 self._rows.append(row)
-                if len(self._rows) >= KEPT_ROWS:
+                if len(self._rows) >= BUFFER_ROWS:
                     self._rows, self._stride = self._rows[::2], 2 * self._stride
         self._count += 1
 
     def _flush(self) -> None:
-        """Write the segment and hand it over.  What a full disk does not take is lost, and the run itself will say that it is full."""
+        """Write the segment and deliver it.  If the disk is full, the rows are lost; the run itself reports the full disk."""
         lines, self._segment = self._segment, []
         if not lines:
             return
@@ -134,21 +136,21 @@ class Sampler:
             path.write_text("".join(f"{line}\n" for line in lines))
             self._deliver(path)
         except Exception as error:
-            self._tell(f"resource log: {path.name} was not stored ({error})")
+            self._report_once(f"resource log: {path.name} was not stored ({error})")
             with suppress(OSError):
                 path.unlink()
 
-    def _tell(self, line: str) -> None:
-        """Each kind of trouble once."""
+    def _report_once(self, line: str) -> None:
+        """Report the first line of each kind, the part before its colon."""
         kind = line.partition(":")[0]
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._reported:
+            self._reported.add(kind)
             with suppress(Exception):
                 self._say(line)
 
 
 class Totals:
-    """Peaks and averages over all rows."""
+    """Peaks, and means weighted by time, over all rows."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -171,7 +173,7 @@ class Totals:
         self._kills = max(self._kills, row.get("container_out_of_memory_kills", 0))
 
     def facts(self) -> dict[str, Any]:
-        """Averages over GPUs are those of one GPU, peaks the greatest of any."""
+        """For summary.json.  Means over GPUs are those of one GPU; peaks are the largest of any GPU."""
         means = {f"mean_{name}": round(total / self._weights[name], 4) for name, total in self._sums.items() if self._weights[name]}
         found: dict[str, Any] = {f"peak_{name}": value for name, value in self._peaks.items()} | means
         if (throttled := "container_throttled_seconds_per_second") in self._sums:
@@ -190,7 +192,7 @@ class Totals:
 
 
 def scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, int, dict[str, float]]]:
-    """(time, step, tag → value) of each row, for TensorBoard; gaps stay gaps."""
+    """(time, step, tag → value) of each row, for TensorBoard; missing values are left out."""
     units = ("_bytes", "_cores", "_per_second", "_percent", "_watts", "_celsius", "_mhz", "_joules")
     for row in rows:
         values = {f"machine/{name}": float(value) for name, value in row.items() if name.endswith(units)}

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first one asks the run to store what it has and leave; a grace period runs from then on."""
+"""SIGTERM and Ctrl-C: the first signal asks the run to store its state and end; the grace period runs from then on."""
 
 import math
 import signal
@@ -6,49 +6,54 @@ import time
 from types import FrameType
 
 MARGIN = 2.0
-"""seconds of the grace period that are left for the way out"""
+"""seconds of the grace period that are reserved for ending the process"""
 
 
 class Stopped(BaseException):
-    """A signal asked the run to stop; its text says what is kept where.  No Exception: libraries catch those, and try again."""
+    """A signal asked the run to stop; its text names what is not stored.  Not an Exception: libraries catch those and retry."""
 
 
 class StopSignal:
-    """Remembers the first signal; a second Ctrl-C ends at once.  Install it before a framework is imported.
+    """Remembers the first signal; a second Ctrl-C raises KeyboardInterrupt.  Install it before a framework is imported.
 
-    Until `gently()` is called there is nothing to store, so the first signal raises Stopped where it arrives.
+    Until `defer()` is called there is nothing to store, so the first signal raises Stopped where it arrives.
     """
 
     def __init__(self, grace: float) -> None:
         self.number = 0
+        """of the first signal; 0: none came"""
         self.at = math.inf
         """time.monotonic() of the first signal"""
         self.grace = grace
-        self._gentle = False
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note)
+        """seconds between SIGTERM and SIGKILL"""
+        self._deferred = False
+        signal.signal(signal.SIGTERM, self._receive)
+        signal.signal(signal.SIGINT, self._receive)
 
-    def gently(self) -> None:
-        """From now on a signal only sets the flag, which the training loop reads after each step."""
-        self._gentle = True
-        if self.number:
+    def defer(self) -> None:
+        """From now on a signal only sets `requested`, which the training loop reads after each step.  Raises Stopped if one came before."""
+        self._deferred = True
+        if self.requested:
             raise Stopped
 
-    def __call__(self) -> bool:
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has arrived."""
         return bool(self.number)
 
     def deadline(self) -> float:
         """The time.monotonic() by which everything must be stored; infinite without a signal."""
         return self.at + max(self.grace - MARGIN, self.grace / 2)
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
+        """Until the deadline; negative after it, infinite without a signal."""
         return self.deadline() - time.monotonic()
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.number:
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self.requested:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
         self.number, self.at = number, time.monotonic()
-        if not self._gentle:
+        if not self._deferred:
             raise Stopped

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from job.core.time_ledger import PURPOSES, Ledger, goodput
+from job.core.time_ledger import PURPOSES, TimeLedger, goodput
 
 
 class Clock:
@@ -33,7 +33,7 @@ def some(**seconds):
 
 
 def test_every_second_is_booked_once(clock):
-    ledger = Ledger(clock=clock)
+    ledger = TimeLedger(clock=clock)
     spend(ledger, clock, "data", 1)
     clock.now += 5
     with ledger.spend("evaluation"):
@@ -45,14 +45,14 @@ def test_every_second_is_booked_once(clock):
 
 
 def test_time_before_the_ledger_is_start_up(clock):
-    ledger = Ledger(clock=clock, before=7.5)
+    ledger = TimeLedger(clock=clock, before=7.5)
     spend(ledger, clock, "start-up", 2)
     assert ledger.totals()["start-up"] == 9.5
     assert ledger.wall_seconds == 9.5
 
 
 def test_an_exception_ends_the_booking(clock):
-    ledger = Ledger(clock=clock)
+    ledger = TimeLedger(clock=clock)
     with suppress(RuntimeError), ledger.spend("step"):
         clock.now += 2
         raise RuntimeError
@@ -62,11 +62,11 @@ def test_an_exception_ends_the_booking(clock):
 
 def test_unknown_purposes_are_refused():
     with pytest.raises(KeyError):
-        Ledger().spend("lunch")
+        TimeLedger().spend("lunch")
 
 
 def test_epochs(clock):
-    ledger = Ledger(clock=clock)
+    ledger = TimeLedger(clock=clock)
     spend(ledger, clock, "step", 3)
     assert ledger.end_epoch(energy_joules=40.0) == {"epoch": 1, "seconds": some(step=3), "energy_joules": 40.0}
     spend(ledger, clock, "step", 4)
@@ -77,14 +77,14 @@ def test_epochs(clock):
 
 
 def test_a_resumed_run_adds_up_and_lost_work_does_not_count(clock):
-    first = Ledger(clock=clock)
+    first = TimeLedger(clock=clock)
     spend(first, clock, "start-up", 10)
     spend(first, clock, "step", 30)
     first.end_epoch()
     spend(first, clock, "step", 5)
     stored = json.loads(json.dumps(first.state()))
     spend(first, clock, "step", 15)  # after the checkpoint: lost when the process is killed
-    second = Ledger(clock=clock)
+    second = TimeLedger(clock=clock)
     spend(second, clock, "start-up", 8)
     second.resume(stored)
     spend(second, clock, "step", 25)
@@ -95,7 +95,7 @@ def test_a_resumed_run_adds_up_and_lost_work_does_not_count(clock):
 
 
 def test_a_checkpoint_without_an_account_is_accepted(clock):
-    ledger = Ledger(clock=clock)
+    ledger = TimeLedger(clock=clock)
     ledger.resume({})
     assert ledger.totals() == some()
 
@@ -107,7 +107,7 @@ def test_goodput():
 
 def test_it_costs_microseconds():
     """Entering and leaving, the best of five trials; 20 µs would be 0.1 % of a step of 20 ms."""
-    ledger = Ledger()
+    ledger = TimeLedger()
 
     def seconds():
         begun = time.perf_counter()

@@ -21,7 +21,7 @@ FULL: dict[str, Any] = {
     "reasons": 0x4 | 0x20,
     "pcie": (1000, 2000),
 }
-FAST = {"interval": 0.02, "patience": 0.3, "environment": {}}
+FAST = {"interval": 0.02, "timeout": 0.3, "environment": {}}
 
 
 def wait(condition, seconds=5.0):
@@ -244,7 +244,7 @@ def test_devices_for_the_doctor():
     with pytest.raises(NoDriver, match="no device is visible with CUDA_VISIBLE_DEVICES='-1'"):
         devices(Nvml([Card(uuid="GPU-a")]), environment={"CUDA_VISIBLE_DEVICES": "-1"})
     with pytest.raises(NoDriver, match="does not answer within"):
-        devices(Nvml([Card(uuid="GPU-a", hangs=2.0)]), environment={}, patience=0.2)
+        devices(Nvml([Card(uuid="GPU-a", hangs=2.0)]), environment={}, timeout=0.2)
 
 
 def test_the_real_library():

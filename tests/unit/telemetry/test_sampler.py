@@ -169,7 +169,7 @@ def test_segments_are_bounded_in_time(tmp_path, monkeypatch):
 
 
 def test_memory_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(job.telemetry.sampler, "KEPT_ROWS", 16)
+    monkeypatch.setattr(job.telemetry.sampler, "BUFFER_ROWS", 16)
     log = Log(tmp_path, interval=0.005)
     log.until(lambda: len(log.delivered) >= 2)
     assert 8 <= len(log.sampler.rows) <= 16
