@@ -92,15 +92,24 @@ class TrainingGauges(TypedDict, total=False):
     """bytes that wait for their upload"""
 
 
-class ResourceRow(MachineFigures, TrainingGauges):
-    """A line of resources-*.jsonl: one sample, taken about once a second."""
+class GpuRows(TypedDict, total=False):
+    """The GPUs at one moment."""
+
+    gpus: list[GpuRow]
+    """those that the process uses; absent where none is, or none answers"""
+
+
+class MachineRow(MachineFigures):
+    """The machine but for its GPUs, and when it was looked at."""
 
     time: float
-    """when it was taken, in seconds since 1970, by the node's clock"""
+    """when the sample was taken, in seconds since 1970, by the node's clock"""
     interval_seconds: float
     """since the sample before"""
-    gpus: NotRequired[list[GpuRow]]
-    """the GPUs that the process uses; absent where none is, or none answers"""
+
+
+class ResourceRow(MachineRow, TrainingGauges, GpuRows):
+    """A line of resources-*.jsonl: one sample, taken about once a second."""
 
 
 class AttemptRow(ResourceRow):
@@ -159,15 +168,15 @@ class ResourceTotals(TypedDict, total=False):
     """seconds in which threads wanted to run and the quota did not let them"""
     container_out_of_memory_kills: int
     """processes that the kernel killed for their memory; absent: none"""
+    energy_joules: float
+    """of all GPUs that the process used, in J; absent unless each has a counter"""
+    sampler_cpu_share: float
+    """CPU time that the sampling took, as a share of the time"""
 
 
 class ResourceFacts(ResourceTotals):
     """`resources` of the summary: what the attempt that finished the run used."""
 
-    energy_joules: NotRequired[float]
-    """of all its GPUs, in J; absent unless each has a counter"""
-    sampler_cpu_share: NotRequired[float]
-    """CPU time that the sampling took, as a share of the time"""
     container: ContainerLimits
     gpus: list[GpuFacts]
     """the GPUs that the process used; empty: none"""
