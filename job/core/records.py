@@ -1,0 +1,353 @@
+"""Every object that a run stores, field by field: the one place that names them, for who writes them and who reads them.
+
+A key that is renamed here fails `mypy` in both.  What is stored about the machine: `job.core.resource_records`.  docs/formats.md is drawn
+from this file: the docstring under a field says what it is and in which unit.  Shares and accuracies are numbers from 0 to 1, losses are
+in nats per image.
+"""
+
+from typing import Literal, NotRequired, TypedDict
+
+from job.core.resource_records import ResourceFacts
+
+Purpose = Literal["start-up", "data", "step", "evaluation", "checkpoint stall", "upload wait", "other"]
+"""What a second is spent on: see `job.core.time_ledger`."""
+Seconds = dict[Purpose, float]
+"""purpose → seconds"""
+RecipeValue = str | int | float | bool
+
+
+class Environment(TypedDict):
+    """Where an engine computes, and with which versions."""
+
+    engine: str
+    """`torch` or `tensorflow`"""
+    device: str
+    """name of the GPU, or `cpu`"""
+    torch: NotRequired[str]
+    """version; with the engine torch"""
+    tensorflow: NotRequired[str]
+    """version; with the engine tensorflow"""
+    keras: NotRequired[str]
+    """version; with the engine tensorflow"""
+    cuda: str | None
+    """version that the framework was built for; null on a CPU"""
+    cudnn: str | int | None
+    """version; null on a CPU"""
+    numpy: str
+    """version"""
+
+
+class DataFacts(TypedDict):
+    """The dataset."""
+
+    name: str
+    """`cifar10`, `digits` or the place it was read from; with `[:N]` where only the first N training images are used"""
+    fingerprint: str
+    """SHA-256 over all images and labels, in hexadecimal"""
+    classes: list[str]
+    """names of the classes, in the order of the labels"""
+    train_images: int
+    """number of training images, those held out for validation included"""
+    test_images: int
+    """number of test images"""
+
+
+class RunRecord(TypedDict):
+    """run.json: what is trained, the same bytes whoever writes it."""
+
+    format: int
+    """1"""
+    threads: int
+    """CPU threads, which every attempt uses, since they change the order of sums"""
+    recipe: dict[str, RecipeValue]
+    """the fields of the recipe, with `precision` as the first attempt resolved it"""
+    seed: int
+    """from which everything random is derived"""
+    data: DataFacts
+
+
+class Claim(Environment):
+    """claim.json: which process worked on the run, where and with what."""
+
+    host: str
+    """name of the node or pod"""
+    started: float
+    """when, in seconds since 1970, by the store's clock"""
+    image: str
+    """name of the container image; empty outside of one"""
+
+
+class Status(TypedDict):
+    """status.json: how far an attempt is."""
+
+    run: str
+    """id of the run"""
+    attempt: str
+    """name of the attempt"""
+    engine: str
+    """`torch` or `tensorflow`"""
+    recipe: str
+    """name of the recipe"""
+    epoch: int
+    """epochs done"""
+    epochs: int
+    """epochs that the run shall have"""
+    step: int
+    """optimiser steps done"""
+    steps: int
+    """optimiser steps that the run shall have"""
+    test_accuracy: float | None
+    """after the last finished epoch; null before the first"""
+    images_per_second: float | None
+    """training images in each second of the last logging interval; null before the first"""
+
+
+class Ending(TypedDict):
+    """Why an attempt ended."""
+
+    exit_code: int
+    """of the process"""
+    reason: str
+    """one sentence"""
+
+
+class End(Status, Ending):
+    """end.json: how far an attempt was when it ended, and why it did."""
+
+    peak_host_memory_bytes: NotRequired[int]
+    """most memory that the process had in use; of a finished run only"""
+
+
+class IntervalLine(TypedDict):
+    """A line of metrics.jsonl with kind `interval`: the steps since the line before, with dropout and augmentation."""
+
+    kind: Literal["interval"]
+    step: int
+    """optimiser steps done at its end"""
+    epoch: int
+    """that its steps belong to, from 1"""
+    loss: float
+    """mean over its steps, with label smoothing"""
+    last_loss: float
+    """of its last step"""
+    accuracy: float
+    """share of its training images that were right"""
+    learning_rate: float
+    """of its last step"""
+    images_per_second: float
+    """training images in each second"""
+
+
+class EpochLine(TypedDict):
+    """A line of metrics.jsonl with kind `epoch`: written at the end of each epoch."""
+
+    kind: Literal["epoch"]
+    epoch: int
+    """from 1"""
+    step: int
+    """optimiser steps done"""
+    train_loss: float
+    """mean over the steps of the epoch, with dropout, augmentation and label smoothing"""
+    train_accuracy: float
+    """share of its training images that were right, with dropout and augmentation"""
+    test_loss: float
+    """over the whole test set, without them"""
+    test_accuracy: float
+    """over the whole test set, without them"""
+    learning_rate: float
+    """of the last step"""
+    images_per_second: float
+    """training images in each second, the median over the logging intervals of the epoch"""
+    validation_loss: NotRequired[float]
+    """over the images that are held out, where the recipe has `validation` above 0"""
+    validation_accuracy: NotRequired[float]
+    """over the images that are held out, where the recipe has `validation` above 0"""
+    seconds: Seconds
+    """where the time of the epoch went"""
+    energy_joules: NotRequired[float]
+    """of all GPUs since the epoch before, in J; absent without counters and where an attempt began within the epoch"""
+    train_images: NotRequired[int]
+    """training images of the epoch; beside energy_joules"""
+
+
+MetricsLine = IntervalLine | EpochLine
+"""A line of metrics.jsonl, told apart by `kind`."""
+
+
+class ProgressState(TypedDict):
+    """Where the training stands, beside the tensors and the metrics."""
+
+    step: int
+    """optimiser steps done"""
+    losses: list[float]
+    """of each step since the last logging interval ended"""
+    hits: list[int]
+    """training images that were right, of each step since the last logging interval ended"""
+    epoch_loss: float
+    """sum of the losses of the steps of the epoch in progress"""
+    epoch_hits: int
+    """training images of the epoch in progress that were right"""
+    best: str | None
+    """name of the checkpoint with the best validation accuracy; null without validation"""
+    best_accuracy: float
+    """its validation accuracy; -1 without one"""
+
+
+class EpochSeconds(TypedDict):
+    """Where the time of one epoch went."""
+
+    epoch: int
+    """from 1"""
+    seconds: Seconds
+
+
+class TimeLedgerState(TypedDict):
+    """Where the time went that led to a checkpoint."""
+
+    epochs: list[EpochSeconds]
+    """of each finished epoch"""
+    open: Seconds
+    """since the last epoch ended"""
+
+
+class CheckpointState(TypedDict):
+    """state.json: what continues a run, beside the tensors."""
+
+    progress: ProgressState
+    engine: str
+    """that wrote the checkpoint: `torch` or `tensorflow`; either reads it"""
+    ledger: TimeLedgerState
+
+
+class FileEntry(TypedDict):
+    """What vouches for one object."""
+
+    size: int
+    """in bytes"""
+    sha256: str
+    """SHA-256 of its bytes, in hexadecimal"""
+
+
+class Manifest(TypedDict):
+    """MANIFEST.json of a checkpoint: its presence says that the checkpoint is complete."""
+
+    files: dict[str, FileEntry]
+    """name of each other object of the folder → what vouches for it"""
+
+
+class DatasetManifest(Manifest):
+    """MANIFEST.json of a dataset, as `alexnet data push` stores it."""
+
+    fingerprint: str
+    """SHA-256 over all images and labels, in hexadecimal"""
+
+
+class TruncatedTest(TypedDict):
+    """The test without the last, incomplete batch."""
+
+    images: int
+    """test images in whole batches"""
+    test_accuracy: float | None
+    """over these; null where there is no whole batch"""
+
+
+class Finding(TypedDict):
+    """Something about the setting of a run that could be better."""
+
+    title: str
+    """what"""
+    seen: str
+    """the figures that say so"""
+    when: str
+    """in which part of the run"""
+    change: str
+    """what to do"""
+
+
+class Outcome(Environment):
+    """What was trained, with what, and what it learnt."""
+
+    format: int
+    """1"""
+    run: str
+    """id of the run"""
+    recipe: str
+    """name of the recipe"""
+    precision: str
+    """of activations and gradients: `bf16`, `fp32` or `fp64`"""
+    parameters: int
+    """number of the network's parameters"""
+    seed: int
+    """from which everything random is derived"""
+    data: DataFacts
+    epochs: int
+    """done"""
+    steps: int
+    """optimiser steps done"""
+    model: str
+    """key, within the run, of the weights that the figures are of: `checkpoints/…/model.safetensors`"""
+    train_accuracy: float
+    """over the training images of the last epoch, with dropout and augmentation"""
+    test_accuracy: float
+    """over the whole test set"""
+    test_accuracy_interval_95: list[float]
+    """its 95 % interval (Wilson): low, high"""
+    test_images: int
+    """number of test images"""
+    test_loss: float
+    """over the whole test set"""
+    images_per_second: float
+    """training images in each second, the median over all logging intervals"""
+    peak_host_memory_bytes: int
+    """most memory that the process had in use"""
+    truncated_test: NotRequired[TruncatedTest]
+    """where the recipe asks for it"""
+
+
+class Efficiency(TypedDict):
+    """Where the time went, how fast, with how much of the machine."""
+
+    time: Seconds
+    """where the time went that led to the result, over all attempts"""
+    wall_seconds: float
+    """time that all attempts took, what was lost with killed ones included"""
+    goodput: float | None
+    """share of wall_seconds that was spent on steps that led to the result"""
+    images_per_second_p5: float | None
+    """training images in each second, the 5th percentile over the logging intervals"""
+    flop_per_second: float | None
+    """floating-point operations in each second: six for each multiply-accumulate of the forward pass"""
+    resources: ResourceFacts
+    energy_joules_per_epoch: NotRequired[float]
+    """of all GPUs, in J, the mean over the epochs that were measured as a whole; absent: none was"""
+    images_per_joule: NotRequired[float]
+    """training images for each joule, over the same epochs"""
+
+
+class Summary(Outcome, Efficiency):
+    """summary.json: the final figures; its presence says that the run is complete."""
+
+    findings: list[Finding]
+    """what could be better about the setting; empty: nothing was seen"""
+    attempt: str
+    """name of the attempt that finished the run; `final/ATTEMPT/` holds its objects"""
+    final: dict[str, FileEntry]
+    """name of each object in there → what vouches for it"""
+
+
+class TraceFacts(TypedDict):
+    """What identifies a trace: each field is a JSON text in the header (`__metadata__`) of the safetensors file."""
+
+    recipe: dict[str, RecipeValue]
+    """the fields of the recipe"""
+    seed: int
+    """from which everything random is derived"""
+    steps: int
+    """optimiser steps taken"""
+    at: list[int]
+    """steps that were observed in full, from 0"""
+    environment: Environment
+    hits: list[int]
+    """images that were right, of each step"""
+    digests: dict[str, str]
+    """`STEP/inputs` and `STEP/masks/LAYER` → SHA-256 of its bytes: pixels as little-endian numbers, masks as bits"""
