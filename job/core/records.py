@@ -264,7 +264,7 @@ class Finding(TypedDict):
     """what to do"""
 
 
-class Outcome(Environment):
+class TrainingFacts(Environment):
     """What was trained, with what, and what it learnt."""
 
     format: int
@@ -324,7 +324,7 @@ class Efficiency(TypedDict):
     """training images for each joule, over the same epochs"""
 
 
-class Summary(Outcome, Efficiency):
+class Summary(TrainingFacts, Efficiency):
     """summary.json: the final figures; its presence says that the run is complete."""
 
     findings: list[Finding]

@@ -17,10 +17,11 @@ class Options:
     run_id: str | None = None
     """None: a new, unique one"""
     seed: int = 0
+    """of everything random: data order, augmentation, initial weights, dropout"""
     device: str = "auto"
     """auto, cpu or cuda"""
     threads: int | None = None
-    """of the CPU; they change the order of sums, so a run goes on with those that it began with.  None: as many as the container may use"""
+    """CPU threads; they change the order of sums, so a resumed run uses the number that it began with.  None: what the container may use"""
     init_from: str | None = None
     """weights for recipes with `pretrained`: what `job.runs.pretrained.fetch_weights` takes"""
     subset: int | None = None
@@ -32,12 +33,12 @@ class Options:
     log_steps: int = 50
     """steps of a logging interval"""
     checkpoint_steps: int = 0
-    """steps between two checkpoints within an epoch; 0: at the end of each epoch only"""
+    """also store a checkpoint every so many steps; 0: only at the end of each epoch"""
     flush_timeout: float = 600.0
-    """seconds that the end of a run waits for the store"""
+    """seconds that a run waits at its end for the store to take all results"""
     spool: Path | None = None
     """folder in which uploads wait; None: beside a local output, else the folder for temporary files"""
     spool_limit: int = 2 << 30
-    """bytes that may wait there before training does"""
+    """bytes that may wait in the spool; beyond them training waits"""
     image: str = ""
     """name of the container image, for the record"""

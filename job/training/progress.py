@@ -59,19 +59,21 @@ class Progress:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.step = 0
-        """steps done"""
+        """optimiser steps taken since the start of the run"""
         self.first_step = 0
         """steps that were done when this attempt began"""
         self.best: str | None = None
-        """name of the checkpoint that is best on the validation images"""
+        """name of the checkpoint with the highest validation accuracy; None without validation images"""
         self.best_accuracy = -1.0
+        """validation accuracy of `best`, 0 to 1; -1: none yet"""
         self.epoch_loss = 0.0
-        """sum over the steps of the epoch in progress"""
+        """sum over the steps of the current epoch"""
         self.epoch_hits = 0
+        """correctly classified images of the current epoch"""
         self.lines: list[MetricsLine] = []
-        """of metrics.jsonl"""
+        """of metrics.jsonl: one for each logging interval and each epoch, in order"""
         self._losses: list[float] = []
-        """of the logging interval in progress"""
+        """of each step in the current logging interval"""
         self._hits: list[int] = []
 
     @property
@@ -98,12 +100,12 @@ class Progress:
         self.step += 1
 
     def count(self, losses: Sequence[float], hits: Sequence[int]) -> None:
-        """What the device counted in the last steps.  Raises JobError (76) where a loss is not finite."""
+        """Append the losses and hits of the last steps, one value for each step.  Raises JobError (76) where a loss is not finite."""
         for step, loss in enumerate(losses, self.step - len(losses) + 1):
             check_finite(loss, "loss", step)
         self._losses += losses
         self._hits += hits
-        for loss in losses:  # one by one: the sum must not depend on when it was read
+        for loss in losses:  # one by one, so that the rounding of the sum does not depend on how often the device is read
             self.epoch_loss += loss
         self.epoch_hits += sum(hits)
 
@@ -131,10 +133,9 @@ class Progress:
     def record_best(self, checkpoint: str, accuracy: float) -> None:
         self.best, self.best_accuracy = checkpoint, accuracy
 
-    def median_speed(self, epoch: int | None = None) -> float | None:
-        """Images/s over the logging intervals of an epoch (from 1), or of all."""
-        speeds = [line["images_per_second"] for line in self.intervals if epoch in (None, line["epoch"])]
-        return median(speeds) if speeds else None
+    def median_speed(self, epoch: int | None = None) -> float:
+        """Median images/s over the logging intervals of an epoch (from 1), or of all epochs that are done."""
+        return median(line["images_per_second"] for line in self.intervals if epoch in (None, line["epoch"]))
 
     @property
     def state(self) -> ProgressState:

@@ -45,7 +45,7 @@ class Outcome:
     """(N, C) of these weights on the test set"""
     lines: list[MetricsLine]
     steps: int
-    images_per_second: float | None
+    images_per_second: float
     time: dict[str, float]
     """seconds by purpose, over all attempts (`TimeLedger.totals`)"""
     wall_seconds: float
