@@ -157,7 +157,7 @@ def _train(recipe: Recipe, values: dict[str, Any], stop: StopSignal, display: Di
         return Exit.DONE
     stored = run.read("run.json")
     threads = stored["threads"] if stored else values["threads"] or usable_cpus()
-    engine = engines.load(values["engine"])(device=values["device"], threads=threads)
+    engine = engines.open_engine(values["engine"], device=values["device"], threads=threads)
     cache = values["cache"] or cache_folder()
     data = sources.load(values["data"], cache=cache, mirror=values["mirror"], progress=_progress(display))
     if values["subset"]:

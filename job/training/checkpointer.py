@@ -1,4 +1,4 @@
-"""The network and its optimiser as files: how an engine's tensors are stored, come back, and begin."""
+"""The network and its optimiser as files: how its tensors are stored, come back, and begin."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from job.core.architecture import Architecture
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
-from job.engines import Engine, Tensors
+from job.engines import Network, Tensors
 from job.runs.tensorfile import read_tensors, write_tensors
 
 
@@ -17,16 +17,16 @@ def state_bytes(recipe: Recipe, architecture: Architecture) -> int:
     return architecture.parameters * np.dtype(recipe.dtype).itemsize * (1 + len(recipe.slots))
 
 
-def write_state(folder: Path, engine: Engine, recipe: Recipe, architecture: Architecture) -> None:
+def write_state(folder: Path, network: Network, recipe: Recipe, architecture: Architecture) -> None:
     """Tensor by tensor, so that host memory holds one at a time."""
-    write_tensors(folder / "model.safetensors", architecture.parameter_shapes, recipe.dtype, engine.weights())
-    write_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture), recipe.dtype, engine.slots())
+    write_tensors(folder / "model.safetensors", architecture.parameter_shapes, recipe.dtype, network.weights())
+    write_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture), recipe.dtype, network.slots())
 
 
-def load_state(folder: Path, engine: Engine, recipe: Recipe, architecture: Architecture) -> None:
+def load_state(folder: Path, network: Network, recipe: Recipe, architecture: Architecture) -> None:
     """What `write_state` left.  Raises JobError (65), naming the file and the tensor."""
     slots = read_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture))
-    engine.load(read_tensors(folder / "model.safetensors", architecture.parameter_shapes), slots)
+    network.load(read_tensors(folder / "model.safetensors", architecture.parameter_shapes), slots)
 
 
 def initial_state(recipe: Recipe, architecture: Architecture, seed: int, init_from: Path | None) -> Tensors:

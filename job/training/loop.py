@@ -140,17 +140,17 @@ class Training:
         self.run.claim(self.claim)
         if note := predecessor(self.run):
             self.say(note)
-        self.engine.prepare(self.recipe, self.architecture, rate_factors(self.recipe, self.architecture))
-        self.engine.place("train", self.data.train.images, self.data.train.labels)
-        self.engine.place("test", self.data.test.images, self.data.test.labels)
+        self.network = self.engine.network(self.recipe, self.architecture, rate_factors(self.recipe, self.architecture))
+        self.network.place("train", self.data.train.images, self.data.train.labels)
+        self.network.place("test", self.data.test.images, self.data.test.labels)
 
     def resume(self) -> None:
         """Load the newest checkpoint that verifies, or the initial weights."""
         checkpoint = self.run.newest_checkpoint(self.work / "resume", self.say)
         if checkpoint is None:
-            self.engine.load(initial_state(self.recipe, self.architecture, self.options.seed, self.init_from), [])
+            self.network.load(initial_state(self.recipe, self.architecture, self.options.seed, self.init_from), [])
             return
-        load_state(checkpoint.folder, self.engine, self.recipe, self.architecture)
+        load_state(checkpoint.folder, self.network, self.recipe, self.architecture)
         lines = (checkpoint.folder / "metrics.jsonl").read_text().splitlines()
         self.progress = Progress(**checkpoint.state["progress"], lines=[json.loads(line) for line in lines])
         self.ledger.resume(checkpoint.state.get("ledger", {}))
@@ -173,7 +173,7 @@ class Training:
             with self.ledger.spend("data"):
                 chosen = plan(recipe, self.architecture, self.options.seed, order, epoch=epoch, step=progress.step % self.per_epoch)
             with self.ledger.spend("step"):
-                self.engine.step(chosen, rate=learning_rate(recipe, progress.step, self.total), number=number)
+                self.network.step(chosen, rate=learning_rate(recipe, progress.step, self.total), number=number)
                 progress.step = number
                 stopping = self.stop()
                 if boundary or due or stopping:
@@ -206,7 +206,7 @@ class Training:
 
     def read_losses(self) -> None:
         """Fetch what the device has counted since the last read.  Raises JobError (76) where a loss is not finite."""
-        losses, hits = self.engine.read()
+        losses, hits = self.network.read()
         first = self.progress.step - len(losses) + 1
         for step, loss in enumerate(losses, first):
             self.check_finite(loss, "loss", step)
@@ -300,7 +300,7 @@ class Training:
         state = {"progress": progress.state, "engine": self.engine.name, "ledger": self.ledger.state()}
         try:
             with local_errors(folder):
-                write_state(folder, self.engine, self.recipe, self.architecture)
+                write_state(folder, self.network, self.recipe, self.architecture)
                 (folder / "state.json").write_bytes(encoded(state))
                 (folder / "metrics.jsonl").write_text(jsonl(progress.lines))
                 if best:  # kept here as well, as the store may be away when it is wanted
@@ -372,7 +372,7 @@ class Training:
     def evaluate(self, split: Any, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
         with self.ledger.spend("evaluation"):
-            logits = evaluate(self.engine, split, indices, self.recipe.batch_size, self.stop)
+            logits = evaluate(self.network, split, indices, self.recipe.batch_size, self.stop)
         if logits is None:
             self.save_and_leave()
         assert logits is not None

@@ -61,7 +61,7 @@ def load_best(training: "Training", name: str) -> None:
     local = training.work / "best.safetensors"
     if not name.endswith(training.run.attempt):
         local = training.run.fetch_checkpoint(name, training.work / "best").folder / "model.safetensors"
-    training.engine.load(read_tensors(local, training.architecture.parameter_shapes), ())
+    training.network.load(read_tensors(local, training.architecture.parameter_shapes), ())
 
 
 def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> dict[str, Any]:
