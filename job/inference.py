@@ -18,7 +18,7 @@ from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.data import dataset, sources
 from job.data.dataset import Dataset, Split
-from job.engines import Engine
+from job.engines import Engine, Network
 from job.runs.pretrained import model_file
 from job.runs.results import final_object, open_run
 from job.runs.run import CHECKPOINT, Run
@@ -39,13 +39,14 @@ class Model:
     summary: Mapping[str, Any] | None
     checkpoint: str
     engine: Engine
+    network: Network
     recipe: Recipe
     classes: tuple[str, ...]
 
     def logits(self, split: Split) -> NDArray[np.float32]:
         """(N, classes) without dropout and augmentation."""
-        self.engine.place("test", split.images, split.labels)
-        found = engines.evaluate(self.engine, "test", np.arange(len(split)), self.recipe.batch_size, lambda: False)
+        self.network.place("test", split.images, split.labels)
+        found = engines.evaluate(self.network, "test", np.arange(len(split)), self.recipe.batch_size, lambda: False)
         assert found is not None
         return found
 
@@ -96,10 +97,19 @@ def load_model(
             stored = ", ".join(run.checkpoint_names()) or "none"
             raise JobError(Exit.USAGE, f"{url}: there is no complete checkpoint {name!r}. Stored are: {stored}.")
         path = model_file(run, f"checkpoints/{name}/model.safetensors", Path(folder))
-        made = engines.load(engine or _engine(summary))(device=device, threads=threads or record["threads"])
-        made.prepare(recipe, architecture, {})
-        made.load(read_tensors(path, architecture.parameter_shapes), ())
-    return Model(run=run, record=record, summary=summary, checkpoint=name, engine=made, recipe=recipe, classes=classes)
+        opened = engines.open_engine(engine or _engine(summary), device=device, threads=threads or record["threads"])
+        network = opened.network(recipe, architecture)
+        network.load(read_tensors(path, architecture.parameter_shapes), ())
+    return Model(
+        run=run,
+        record=record,
+        summary=summary,
+        checkpoint=name,
+        engine=opened,
+        network=network,
+        recipe=recipe,
+        classes=classes,
+    )
 
 
 def test_set(record: Mapping[str, Any], source: str | None, **options: Any) -> Dataset:

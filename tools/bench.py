@@ -171,22 +171,22 @@ def step_times(name: str) -> dict[str, float]:
     from job.data import dataset
 
     data = dataset.load("digits", cache=Path())
-    engine = engines.load(name)(device="cpu", threads=1)
+    engine = engines.open_engine(name, device="cpu", threads=1)
     return {variant: quickest_step(engine, data, values) for variant, values in VARIANTS.items()}
 
 
 def quickest_step(engine: Any, data: Any, values: dict[str, Any]) -> float:
     recipe = Recipe(image_size=64, width=0.25, batch_size=32, precision="fp32", **values)
     architecture = recipe.architecture()
-    engine.prepare(recipe, architecture, {})
-    engine.place("train", data.train.images, data.train.labels)
-    engine.load(initial_weights(recipe, architecture, 0), ())
+    network = engine.network(recipe, architecture)
+    network.place("train", data.train.images, data.train.labels)
+    network.load(initial_weights(recipe, architecture, 0), ())
     order = permutation(0, 0, len(data.train))
 
     def step(number: int) -> float:
         begun = time.perf_counter()
-        engine.step(plan(recipe, architecture, 0, order, epoch=0, step=number), rate=0.01, number=number + 1)
-        engine.read()  # waits for the device
+        network.step(plan(recipe, architecture, 0, order, epoch=0, step=number), rate=0.01, number=number + 1)
+        network.read()  # waits for the device
         return time.perf_counter() - begun
 
     return min(step(number) for number in range(STEPS))

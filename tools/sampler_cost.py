@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from job import engines
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.sampling import permutation, plan
+from job.engines import open_engine
 from job.telemetry.sampler import Sampler
 
 RECIPE = Recipe(name="cost", image_size=64, width=0.0625, batch_size=64, precision="fp32")
@@ -28,12 +28,12 @@ Speeds = tuple[float, float]
 
 def main() -> None:
     name, count = (*sys.argv[1:], *("torch", "40")[len(sys.argv) - 1 :])[:2]
-    engine, architecture = engines.load(name)(device="auto", threads=1), RECIPE.architecture()
+    architecture = RECIPE.architecture()
+    network = open_engine(name, device="auto", threads=1).network(RECIPE, architecture)
     generator = np.random.Generator(np.random.PCG64(0))
     images, labels = generator.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8), (np.arange(IMAGES) % 10).astype(np.uint8)
-    engine.prepare(RECIPE, architecture, {})
-    engine.place("train", images, labels)
-    engine.load(initial_weights(RECIPE, architecture, 0), ())
+    network.place("train", images, labels)
+    network.load(initial_weights(RECIPE, architecture, 0), ())
     order = permutation(0, 0, IMAGES)
     taken = 0
 
@@ -42,9 +42,9 @@ def main() -> None:
         first, begun, worked = taken, time.monotonic(), time.process_time()
         while time.monotonic() - begun < SECONDS:
             for _ in range(5):
-                engine.step(plan(RECIPE, architecture, 0, order, epoch=0, step=taken % 10), rate=0.001, number=taken + 1)
+                network.step(plan(RECIPE, architecture, 0, order, epoch=0, step=taken % 10), rate=0.001, number=taken + 1)
                 taken += 1
-            engine.read()
+            network.read()
         images = (taken - first) * RECIPE.batch_size
         return images / (time.monotonic() - begun), images / (time.process_time() - worked)
 

@@ -42,7 +42,7 @@ def trace(**values: Any) -> int:
     store, key = split(values["output"])
     store.list(key)  # a bucket that is not there is told before the work, not after it
     threads = values["threads"] or len(os.sched_getaffinity(0))
-    engine = engines.load(values["engine"] or _only_engine())(device=values["device"], threads=threads)
+    engine = engines.open_engine(values["engine"] or _only_engine(), device=values["device"], threads=threads)
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
         writer = TraceWriter(Path(folder))
         with tqdm(total=values["steps"], unit="step", disable=None) as bar:  # None: no bar where there is no terminal

@@ -17,6 +17,12 @@ from job.core.recipe import Recipe
 CROP_PADDING = 4
 OFFSETS = 2 * CROP_PADDING + 1
 """A crop starts at one of 9 rows and one of 9 columns of the padded image."""
+NORMALIZATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Means and deviations of the red, green and blue channel, of pixel values from 0 to 1."""
 
 
 class Purpose(IntEnum):

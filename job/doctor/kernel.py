@@ -99,29 +99,30 @@ def _report(engine: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 def measure(engine_name: str, device: str) -> dict[str, Any]:
     """In the process of its own: environment, differences as (found, allowed), peak memory.  Raises JobError."""
-    from job import engines
+    from job.engines import Network, open_engine
 
-    engine = engines.load(engine_name)(device=device, threads=1)
+    engine = open_engine(engine_name, device=device, threads=1)
     architecture = SMALL.architecture()
     weights = dict(initial_weights(SMALL, architecture, 0))
     images, labels = pictures(SMALL.batch_size)
     indices = np.arange(SMALL.batch_size)
 
-    def prepare(recipe: Recipe) -> None:
-        engine.prepare(recipe, architecture, {})
-        engine.place("train", images, labels)
-        engine.place("test", images, labels)
-        engine.load(weights.items(), ())
+    def loaded(recipe: Recipe) -> Network:
+        network = engine.network(recipe, architecture)
+        network.place("train", images, labels)
+        network.place("test", images, labels)
+        network.load(weights.items(), ())
+        return network
 
-    prepare(SMALL)
+    network = loaded(SMALL)
     step = plan(SMALL, architecture, 0, indices, epoch=0, step=0)
-    differences = compare(dict(engine.observe(step)), weights)
-    logits = engine.logits("test", indices)
+    differences = compare(dict(network.observe(step)), weights)
+    logits = network.logits("test", indices)
     if (precision := engine.resolve("auto")) != "fp32":
-        prepare(SMALL.with_values({"precision": precision}))
-        differences[precision] = (difference(engine.logits("test", indices), logits), BF16_TOLERANCE)
-    engine.step(step, rate=0.001, number=1)
-    losses, _ = engine.read()
+        network = loaded(SMALL.with_values({"precision": precision}))
+        differences[precision] = (difference(network.logits("test", indices), logits), BF16_TOLERANCE)
+    network.step(step, rate=0.001, number=1)
+    losses, _ = network.read()
     differences["loss of a step"] = (abs(float(losses[0]) - np.log(10)), 1.0)  # the last layer begins small: every class is as likely
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"engine": engine_name, "environment": engine.environment(), "differences": differences, "memory_bytes": peak}

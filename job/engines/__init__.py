@@ -1,13 +1,12 @@
 """One file per framework, and the handful of verbs that the training loop asks of either.
 
-A framework is imported only here, by `load`, and only the one that was asked for: no process survives both.
+A framework is imported only here, by `open_engine`, and only the one that was asked for: no process survives both.
 """
 
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,79 +22,95 @@ Tensors = Iterable[tuple[str, NDArray[Any]]]
 SplitName = Literal["train", "test"]
 
 ENGINES = ("torch", "tensorflow")
-WATCHED = 8
-"""images of the batch whose activations `Engine.observe` hands out"""
+OBSERVED_IMAGES = 8
+"""of the batch, whose activations `Network.observe` hands out"""
 
 
 class Engine(ABC):
-    """A device with a network on it.  Call `prepare` and `load` before the rest."""
+    """A framework on an opened device, on which networks are built."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def __init__(self, *, device: str, threads: int) -> None:
-        """Open `device` ("auto", "cpu", "cuda").  Raises JobError: 78 where there is no GPU, 71 where it does not work."""
+        """Open `device` ("auto", "cpu", "cuda"); `threads` are those of the CPU.
+
+        Raises JobError: 78 where "cuda" is asked for and no GPU is seen, 71 where a first kernel on the GPU fails."""
 
     @abstractmethod
     def resolve(self, precision: Precision) -> Precision:
-        """What "auto" means on this device."""
+        """What "auto" means on this device: bf16 on a GPU that computes in it, else fp32.  Any other precision stays."""
 
     @abstractmethod
     def environment(self) -> dict[str, Any]:
-        """Device and versions, for the record."""
+        """Engine, device and versions, for the record; None where one does not apply."""
 
     @abstractmethod
-    def prepare(self, recipe: Recipe, architecture: Architecture, rate_factors: dict[str, float]) -> None:
-        """Build the network.  `rate_factors` scales the learning rate of single parameters (default 1)."""
+    def network(self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None) -> "Network":
+        """A network and its optimiser on the device.  `recipe.precision` must be resolved.
+
+        `rate_factors` scales the learning rate of single parameters, by canonical name (default: 1 for each)."""
+
+
+class Network(ABC):
+    """A network and its optimiser on a device.  All weights are zeros until `load`; a split can be used once it was placed.
+
+    B is the recipe's batch size.  Arrays come and go in canonical layout: images (N, C, H, W), weights OIHW and (out, in).  Weights and
+    optimiser tensors are float64 where the precision is fp64, else float32.
+    """
 
     @abstractmethod
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Put a split on the device, once.  images (N, 32, 32, 3), labels (N,)."""
+        """Put a split on the device, instead of one that is there: images (N, 32, 32, 3), values 0 to 255; labels (N,)."""
 
     @abstractmethod
     def load(self, weights: Tensors, slots: Tensors) -> None:
-        """Overwrite all weights, and the optimiser's tensors ("momentum/features.0.weight"); no slots: zeros."""
+        """Overwrite the named weights, and all of the optimiser's tensors ("momentum/features.0.weight"): those not named become zeros.
+
+        Raises KeyError for a name that the network does not have."""
 
     @abstractmethod
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
-        """One optimiser step, the `number`-th of the run (from 1).  Waits for nothing."""
+        """One optimiser step on the training split at learning rate `rate`, the `number`-th of the run (from 1).  Waits for nothing."""
 
     @abstractmethod
     def observe(self, plan: StepPlan) -> Tensors:
-        """What a step of this plan computes from the present weights, without taking it, in canonical layout and one at a time, so that
-        what is not asked for is not computed:
+        """What a step of this plan computes from the present weights, without taking it, one at a time, so that what is not asked for is
+        not computed:
 
-        `inputs` (B, 3, 32, 32) after crop and flip; for each dropout layer `masks/NAME` (B, features); `activations/NAME` of the first
-        WATCHED images, from `normalize` and `resize` on; `logits` (B, classes); `gradients/NAME` of every parameter, not yet clipped.
+        `inputs` (B, 3, 32, 32) after crop and flip; for each dropout layer `masks/NAME` (B, features), True where a feature is kept;
+        `activations/NAME` of the first OBSERVED_IMAGES images, from `normalize` and `resize` on; `logits` (B, classes); `gradients/NAME` of
+        every parameter, not yet clipped.
         """
 
     @abstractmethod
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """(losses, hits) of the steps since the last read, in order; the one point where the host waits for the device."""
+        """(losses in nats, correct images of the batch) of the steps since the last read, each (steps,), in order; the one point where the
+        host waits for the device."""
 
     @abstractmethod
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, classes) without dropout and augmentation, for exactly `batch_size` indices."""
+        """(B, classes) without dropout and augmentation, of exactly B images of the split.  Raises KeyError where it was not placed."""
 
     @abstractmethod
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Every parameter, one at a time."""
+        """(canonical name, array) of every parameter, one at a time, in network order."""
 
     @abstractmethod
     def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Every optimiser tensor, one at a time."""
+        """(slot/canonical name, array of the parameter's shape) of every optimiser tensor, one at a time."""
 
 
-def load(name: str) -> Callable[..., Engine]:
-    """The engine class `name`.  Raises JobError (78) where its framework is not installed."""
+def open_engine(name: str, *, device: str, threads: int) -> Engine:
+    """The engine `name` on `device`, see `Engine`.  Raises JobError: 78 where its framework is not installed, and as `Engine` does."""
     if importlib.util.find_spec(name) is None:
         raise JobError(
             Exit.CONFIGURATION,
             f"--engine {name}: the package {name} is not installed here. Install it with "
             f"`pip install 'alexnet-job[{name}]'`, or use the image alexnet-{'tf' if name == 'tensorflow' else name}.",
         )
-    engine: Callable[..., Engine] = importlib.import_module(f"job.engines.{name}_engine").ENGINE
-    return engine
+    engine: type[Engine] = importlib.import_module(f"job.engines.{name}_engine").ENGINE
+    return engine(device=device, threads=threads)
 
 
 def installed() -> tuple[str, ...]:
@@ -104,7 +119,7 @@ def installed() -> tuple[str, ...]:
 
 
 def evaluate(
-    engine: Engine, split: SplitName, indices: NDArray[np.int64], batch: int, stop: Callable[[], bool]
+    network: Network, split: SplitName, indices: NDArray[np.int64], batch: int, stop: Callable[[], bool]
 ) -> NDArray[np.float32] | None:
     """(len(indices), classes) logits of the whole selection, in batches of one shape: the last is padded, the padding dropped.
     None where `stop` came true."""
@@ -113,7 +128,7 @@ def evaluate(
         if stop():
             return None
         chosen = indices[start : start + batch]
-        parts.append(engine.logits(split, np.resize(chosen, batch))[: len(chosen)])
+        parts.append(network.logits(split, np.resize(chosen, batch))[: len(chosen)])
     return np.concatenate(parts)
 
 
@@ -132,18 +147,3 @@ def broken_gpu(engine: str, error: Exception) -> JobError:
         Exit.DEVICE,
         f"{engine} sees a GPU, but a first kernel on it failed: {reason}. Another node may do; check the driver's version here.",
     )
-
-
-NORMALIZATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
-"""Means and deviations of the red, green and blue channel, of pixel values from 0 to 1."""
-
-
-def scratch(name: str) -> Path:
-    """A cache folder for a framework, below /tmp, since a container's home may be read-only."""
-    import tempfile
-
-    return Path(tempfile.gettempdir()) / f"alexnet-{name}"

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
 from job.core.recipe import Precision, Recipe
-from job.core.sampling import StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import NORMALIZATION, WATCHED, Engine, SplitName, Tensors, broken_gpu, no_gpu
+from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
+from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
 
 POLICIES = {"bf16": "mixed_bfloat16", "fp32": "float32", "fp64": "float64"}
 
@@ -44,8 +44,6 @@ class TensorflowEngine(Engine):
                 tf.reduce_sum(tf.matmul(tf.ones((8, 8)), tf.ones((8, 8)))).numpy()
         except tf.errors.OpError as error:
             raise broken_gpu("tensorflow", error) from error
-        self.data: dict[SplitName, tuple[tf.Variable, tf.Variable]] = {}
-        self.outcomes: list[tf.Tensor] = []
 
     def resolve(self, precision: Precision) -> Precision:
         if precision != "auto":
@@ -65,22 +63,28 @@ class TensorflowEngine(Engine):
             "numpy": np.__version__,
         }
 
-    def prepare(self, recipe: Recipe, architecture: Architecture, rate_factors: dict[str, float]) -> None:
-        self.recipe, self.architecture = recipe, architecture
+    def network(self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None) -> Network:
+        return TensorflowNetwork(self.device, recipe, architecture, rate_factors or {})
+
+
+class TensorflowNetwork(Network):
+    def __init__(self, device: str, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float]) -> None:
+        self.device, self.recipe, self.architecture, self.rate_factors = device, recipe, architecture, rate_factors
         self.dtype = tf.float64 if recipe.precision == "fp64" else tf.float32
-        with tf.device(self.device):
+        with tf.device(device):
             self.model = build_model(architecture, POLICIES[recipe.precision])
             self.parameters = named_parameters(self.model, architecture)
             self.optimizer_slots = {
                 slot: OrderedDict((n, tf.Variable(tf.zeros_like(p), trainable=False)) for n, p in self.parameters.items())
                 for slot in recipe.slots
             }
-            self.rate_factors = rate_factors
             self.columns = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
             self.selections = tf.constant(selections())
             self.resize = tf.constant(resize_matrix(32, recipe.image_size), self.dtype)
         self._step = tf.function(self.train_step)
         self._logits = {split: tf.function(lambda indices, split=split: self._evaluate(split, indices)) for split in ("train", "test")}
+        self.data: dict[SplitName, tuple[tf.Variable, tf.Variable]] = {}
+        self.outcomes: list[tf.Tensor] = []
 
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         targets = np.eye(self.architecture.classes, dtype=self.dtype.as_numpy_dtype)[labels]
@@ -174,7 +178,7 @@ class TensorflowEngine(Engine):
             for layer, words, columns in zip(self.architecture.dropouts, keys, self.columns, strict=True):
                 yield f"masks/{layer.name}", keep_mask(words, columns, self.recipe.dropout).numpy()
         for name, x in self.stages(images, keys):
-            seen = x[:WATCHED].numpy()
+            seen = x[:OBSERVED_IMAGES].numpy()
             yield f"activations/{name}", seen.transpose(0, 3, 1, 2) if name.startswith("features.") else seen
         yield "logits", x.numpy()
         _, _, gradients = self.gradients(images, targets, keys)

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS for the same sums in every run
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
 from job.core.recipe import Precision, Recipe
-from job.core.sampling import CROP_PADDING, StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import NORMALIZATION, WATCHED, Engine, SplitName, Tensors, broken_gpu, no_gpu
+from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
+from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
 
 ACTIVATIONS = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
-PLAIN_CROP = CROP_PADDING
 SIGNED = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTIPLIERS)
 
 
@@ -43,8 +42,6 @@ class TorchEngine(Engine):
             except RuntimeError as error:
                 raise broken_gpu("torch", error) from error
         self.device = torch.device(device)
-        self.data: dict[SplitName, tuple[Tensor, Tensor]] = {}
-        self.outcomes: list[Tensor] = []
 
     def resolve(self, precision: Precision) -> Precision:
         if precision != "auto":
@@ -62,21 +59,27 @@ class TorchEngine(Engine):
             "numpy": np.__version__,
         }
 
-    def prepare(self, recipe: Recipe, architecture: Architecture, rate_factors: dict[str, float]) -> None:
-        self.recipe, self.architecture = recipe, architecture
+    def network(self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None) -> Network:
+        return TorchNetwork(self.device, recipe, architecture, rate_factors or {})
+
+
+class TorchNetwork(Network):
+    def __init__(self, device: torch.device, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float]) -> None:
+        self.device, self.recipe, self.architecture, self.rate_factors = device, recipe, architecture, rate_factors
         self.activation = ACTIVATIONS[recipe.precision]
         self.dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
-        self.model = build_model(architecture).to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.model = build_model(architecture).to(device, self.dtype, memory_format=torch.channels_last)
         self.parameters = OrderedDict(self.model.named_parameters())
         self.optimizer_slots = {slot: {n: torch.zeros_like(p) for n, p in self.parameters.items()} for slot in recipe.slots}
-        self.rate_factors = rate_factors
-        self.columns = [self._table(dropout.column_keys(int(np.prod(d.in_shape))).view(np.int32)) for d in architecture.dropouts]
-        self.selections = self._table(selections())
-        self.resize = self._table(resize_matrix(32, recipe.image_size)).to(self.dtype)
+        self.columns = [self._to_device(dropout.column_keys(int(np.prod(d.in_shape))).view(np.int32)) for d in architecture.dropouts]
+        self.selections = self._to_device(selections())
+        self.resize = self._to_device(resize_matrix(32, recipe.image_size)).to(self.dtype)
+        self.data: dict[SplitName, tuple[Tensor, Tensor]] = {}
+        self.outcomes: list[Tensor] = []
 
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         planes = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
-        targets = self._table(np.eye(self.architecture.classes, dtype=np.float32)[labels]).to(self.dtype)  # (N, classes)
+        targets = self._to_device(np.eye(self.architecture.classes, dtype=np.float32)[labels]).to(self.dtype)  # (N, classes)
         self.data[split] = (planes, targets)
 
     def load(self, weights: Tensors, slots: Tensors) -> None:
@@ -156,7 +159,7 @@ class TorchEngine(Engine):
             for layer, rows, columns in zip(self.architecture.dropouts, keys, self.columns, strict=True):
                 yield f"masks/{layer.name}", keep_mask(rows, columns, self.recipe.dropout).cpu().numpy()
         for name, x in self.stages(images, keys):
-            yield f"activations/{name}", x[:WATCHED].detach().cpu().contiguous().numpy()
+            yield f"activations/{name}", x[:OBSERVED_IMAGES].detach().cpu().contiguous().numpy()
         yield "logits", x.detach().cpu().numpy()
         _, _, gradients = self.gradients(images, targets, keys)
         for name, gradient in zip(self.parameters, gradients, strict=True):
@@ -186,19 +189,17 @@ class TorchEngine(Engine):
     def _batch(self, plan: StepPlan) -> tuple[Tensor, Tensor, Tensor]:
         """Cropped images (B, 3, 32, 32), targets (B, classes) and row keys (dropout layers, B) of a training step."""
         images, targets = self._gather("train", plan.indices)
-        images = crop_and_flip(images, self._put(plan.rows), self._put(plan.columns), self.selections)
-        return images, targets, self._put(plan.dropout.view(np.int32))
+        images = crop_and_flip(images, self._to_device(plan.rows), self._to_device(plan.columns), self.selections)
+        return images, targets, self._to_device(plan.dropout.view(np.int32))
 
     def _gather(self, split: SplitName, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
         images, targets = self.data[split]
-        chosen = self._put(indices)
+        chosen = self._to_device(indices)
         return images[chosen].to(torch.float32), targets[chosen]
 
-    def _put(self, array: NDArray[Any]) -> Tensor:
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
-
-    _table = _put
 
 
 class AlexNet(nn.Module):

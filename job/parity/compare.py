@@ -150,7 +150,7 @@ def sequence(recipe: Recipe, architecture: Architecture, steps: int, at: list[in
 
 
 def stages(architecture: Architecture) -> tuple[str, ...]:
-    """What `Engine.stages` passes through."""
+    """What `stages` of both engines passes through."""
     return ("normalize", "resize", *(layer.name for layer in architecture.layers))
 
 

@@ -37,26 +37,26 @@ def trace(
     """Train for `steps` steps; returns the facts that identify the trace.  `at`: the steps, from 0, that are observed in full.
     `advance` is called after each step."""
     architecture = recipe.architecture(CLASSES)
-    engine.prepare(recipe, architecture, rate_factors(recipe, architecture))
-    engine.place("train", *generated(seed, BATCHES * recipe.batch_size))
-    engine.load(initial_weights(recipe, architecture, seed), ())
-    for name, array in engine.weights():
+    network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
+    network.place("train", *generated(seed, BATCHES * recipe.batch_size))
+    network.load(initial_weights(recipe, architecture, seed), ())
+    for name, array in network.weights():
         writer.add(f"initial/{name}", array)
     digests: dict[str, str] = {}
     outcomes = []
     for step, chosen in enumerate(plans(recipe, architecture, seed, steps)):
-        for name, array in engine.observe(chosen):
+        for name, array in network.observe(chosen):
             if name == "inputs" or name.startswith("masks/"):
                 digests[f"{step}/{name}"] = sha256_of(_packed(array))
             if step not in at:
                 break  # the inputs come first, and what is not asked for is not computed
-            if kept(name, first=step == min(at)):
+            if selected(name, first=step == min(at)):
                 writer.add(f"{step}/{name}", array)
-        engine.step(chosen, rate=learning_rate(recipe, step, steps), number=step + 1)
-        outcomes.append(engine.read())
+        network.step(chosen, rate=learning_rate(recipe, step, steps), number=step + 1)
+        outcomes.append(network.read())
         advance()
         if step in at:
-            for kind, tensors in (("slots", engine.slots()), ("weights", engine.weights())):
+            for kind, tensors in (("slots", network.slots()), ("weights", network.weights())):
                 for name, array in tensors:
                     writer.add(f"{step}/{kind}/{name}", array)
     losses, hits = (np.concatenate(column) for column in zip(*outcomes, strict=True))
@@ -72,7 +72,7 @@ def trace(
     }
 
 
-def kept(name: str, *, first: bool) -> bool:
+def selected(name: str, *, first: bool) -> bool:
     """Is it stored as a tensor?  Masks as digests alone, activations of the first observed step only."""
     return first if name.startswith("activations/") else not name.startswith("masks/")
 

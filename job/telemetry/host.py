@@ -3,6 +3,7 @@
 Rates are differences over the measured interval.  Units are in the names; what is not known is left out, never zero.
 """
 
+import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -98,3 +99,8 @@ def _tried(source: Callable[[dict[str, Any]], dict[str, float | None]], row: dic
         return {}
     row.update({name: value for name, value in gauges.items() if value is not None})
     return {name: value for name, value in counters.items() if value is not None}
+
+
+def peak_memory() -> int:
+    """Peak resident set size of this process, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

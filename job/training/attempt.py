@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 from job.analysis.previous_attempt import describe_previous_attempt
 from job.core.exits import Exit, JobError
-from job.core.records import Claim, Gauges, RunRecord, Status, Summary
+from job.core.records import Claim, RunRecord, Status, Summary
+from job.core.resource_records import TrainingGauges
 from job.runs.heartbeat import Heartbeat
 from job.runs.run import Run
 from job.runs.spool import Spool
@@ -144,7 +145,7 @@ class Attempt:
             "images_per_second": intervals[-1]["images_per_second"] if intervals else None,
         }
 
-    def _gauges(self) -> Gauges:
+    def _gauges(self) -> TrainingGauges:
         """For each resource sample."""
         return {"step": self._progress.step, "epoch": len(self._progress.epochs), "spool_bytes": self.spool.waiting_bytes}
 

@@ -14,7 +14,8 @@ from job.analysis.report import write_report
 from job.core import metrics
 from job.core.architecture import Architecture
 from job.core.recipe import Recipe
-from job.core.records import Claim, Environment, MetricsLine, ResourceFacts, ResourceRow, RunRecord, Summary
+from job.core.records import Claim, Environment, MetricsLine, RunRecord, Summary
+from job.core.resource_records import ResourceFacts, ResourceRow
 from job.data.dataset import Dataset
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from job import engines
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
-from job.core.sampling import plan, row_keys
+from job.core.sampling import NORMALIZATION, plan, row_keys
 from tests.engines.traces import SMALL
 
 Arrays = dict[str, np.ndarray]
@@ -42,14 +42,13 @@ def gradients(step: int) -> Arrays:
     return {name: generator.normal(size=shape) for name, shape in SMALL.architecture().parameter_shapes.items()}
 
 
-def engine_for(name: str, recipe: Recipe) -> Any:
-    engine = engines.load(name)(device="cpu", threads=1)
+def network_for(name: str, recipe: Recipe) -> Any:
     architecture = recipe.architecture()
-    engine.prepare(recipe, architecture, {})
+    network = engines.open_engine(name, device="cpu", threads=1).network(recipe, architecture)
     for split in ("train", "test"):
-        engine.place(split, *pictures(32))
-    engine.load(((n, a.astype(np.float64)) for n, a in initial_weights(recipe, architecture, 3)), ())
-    return engine
+        network.place(split, *pictures(32))
+    network.load(((n, a.astype(np.float64)) for n, a in initial_weights(recipe, architecture, 3)), ())
+    return network
 
 
 def plan_of(recipe: Recipe, step: int) -> Any:
@@ -62,33 +61,33 @@ def logits(name: str) -> Arrays:
     for size in (224, 96):
         for precision in ("fp64", "fp32"):
             recipe = Recipe(batch_size=3, image_size=size, precision=precision)
-            engine = engine_for(name, recipe)
+            network = network_for(name, recipe)
             if name == "torch":
                 import torch
 
                 with torch.inference_mode():
-                    found[f"{size}/{precision}"] = engine.forward(engine._gather("test", np.arange(3))[0], None).numpy()
+                    found[f"{size}/{precision}"] = network.forward(network._gather("test", np.arange(3))[0], None).numpy()
                 if precision == "fp64":
-                    found[f"{size}/torchvision"] = torchvision_logits(engine, size)
+                    found[f"{size}/torchvision"] = torchvision_logits(network, size)
             else:
                 import tensorflow as tf
 
-                found[f"{size}/{precision}"] = engine._evaluate("test", tf.constant(np.arange(3))).numpy()
-            del engine
+                found[f"{size}/{precision}"] = network._evaluate("test", tf.constant(np.arange(3))).numpy()
+            del network
     return found
 
 
-def torchvision_logits(engine: Any, size: int) -> np.ndarray:
+def torchvision_logits(network: Any, size: int) -> np.ndarray:
     import torch
     import torchvision
 
-    network = torchvision.models.alexnet(num_classes=10).double().eval()
-    network.load_state_dict(dict(engine.parameters))
-    mean, deviation = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in engines.NORMALIZATION["cifar10"])
+    theirs = torchvision.models.alexnet(num_classes=10).double().eval()
+    theirs.load_state_dict(dict(network.parameters))
+    mean, deviation = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in NORMALIZATION["cifar10"])
     x = torch.from_numpy(pictures(3)[0]).permute(0, 3, 1, 2).double() / 255
     x = torch.nn.functional.interpolate((x - mean) / deviation, size=(size, size), mode="bilinear", align_corners=False)
     with torch.inference_mode():
-        return network(x).numpy()
+        return theirs(x).numpy()
 
 
 MASKS = [(rate, features, batch) for rate in (0.0, 0.1, 0.5, 0.9) for features, batch in ((576, 7), (4096, 16))]
@@ -144,8 +143,8 @@ def _torch_optimizers() -> Arrays:
 
     found: Arrays = {}
     for label, recipe in FORMS.items():
-        engine = engine_for("torch", recipe)
-        copies = {n: p.detach().clone().contiguous().requires_grad_() for n, p in engine.parameters.items()}
+        network = network_for("torch", recipe)
+        copies = {n: p.detach().clone().contiguous().requires_grad_() for n, p in network.parameters.items()}
         groups = [
             {"params": [p for n, p in copies.items() if n.endswith(".weight")], "weight_decay": recipe.weight_decay},
             {"params": [p for n, p in copies.items() if n.endswith(".bias")], "weight_decay": 0.0},
@@ -157,14 +156,14 @@ def _torch_optimizers() -> Arrays:
         for step in range(STEPS):
             given = {n: torch.from_numpy(a) for n, a in gradients(step).items()}
             zero = torch.zeros((), dtype=torch.float64)
-            engine.gradients = lambda *_, given=given, zero=zero: (zero, zero, [g.clone() for g in given.values()])
-            engine.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
+            network.gradients = lambda *_, given=given, zero=zero: (zero, zero, [g.clone() for g in given.values()])
+            network.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
             for name, parameter in copies.items():
                 parameter.grad = given[name].clone()
             if recipe.clip_norm:
                 torch.nn.utils.clip_grad_norm_(list(copies.values()), recipe.clip_norm)
             theirs.step()
-        found |= {f"ours/{label}/{n}": np.array(a) for n, a in engine.weights()}
+        found |= {f"ours/{label}/{n}": np.array(a) for n, a in network.weights()}
         found |= {f"theirs/{label}/{n}": p.detach().numpy() for n, p in copies.items()}
     return found
 
@@ -176,20 +175,20 @@ def _keras_optimizer() -> Arrays:
     from job.engines.tensorflow_engine import from_canonical, to_canonical
 
     recipe = KERAS_FORM
-    engine = engine_for("tensorflow", recipe)
+    network = network_for("tensorflow", recipe)
     keras.backend.set_floatx("float64")
-    copies = [keras.Variable(v.numpy(), dtype="float64") for v in engine.parameters.values()]
+    copies = [keras.Variable(v.numpy(), dtype="float64") for v in network.parameters.values()]
     theirs = keras.optimizers.Adam(recipe.learning_rate, recipe.beta1, recipe.beta2, recipe.epsilon)
     theirs.build(copies)
-    engine._step = engine.train_step  # eagerly, so that each step gets its own gradients
+    network._step = network.train_step  # eagerly, so that each step gets its own gradients
     for step in range(STEPS):
         given = [tf.constant(from_canonical(a)) for a in gradients(step).values()]
         zero = tf.zeros((), tf.float64)
-        engine.gradients = lambda *_, given=given, zero=zero: (zero, zero, given)
-        engine.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
+        network.gradients = lambda *_, given=given, zero=zero: (zero, zero, given)
+        network.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
         theirs.apply(given, copies)
-    found = {f"ours/adam-keras/{n}": np.array(a) for n, a in engine.weights()}
-    names = engine.parameters
+    found = {f"ours/adam-keras/{n}": np.array(a) for n, a in network.weights()}
+    names = network.parameters
     return found | {f"theirs/adam-keras/{n}": to_canonical(v.numpy()) for n, v in zip(names, copies, strict=True)}
 
 
@@ -204,16 +203,16 @@ def saved(name: str) -> Arrays:
 
     found: Arrays = {}
     for size in (64, 224):
-        engine = engine_for(name, SMALL.with_values({"precision": "fp32", "image_size": size}))
-        x = normalize(tf.cast(engine.data["test"][0][:8], tf.float32), "cifar10")
-        x = tf.transpose(tf.matmul(tf.matmul(engine.resize, x), engine.resize, transpose_b=True), (0, 2, 3, 1))
+        network = network_for(name, SMALL.with_values({"precision": "fp32", "image_size": size}))
+        x = normalize(tf.cast(network.data["test"][0][:8], tf.float32), "cifar10")
+        x = tf.transpose(tf.matmul(tf.matmul(network.resize, x), network.resize, transpose_b=True), (0, 2, 3, 1))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "alexnet.keras"
-            engine.model.save(path)
+            network.model.save(path)
             loaded = keras.saving.load_model(path)
-        found[f"{size}/before"] = engine.model(x, training=False).numpy()
+        found[f"{size}/before"] = network.model(x, training=False).numpy()
         found[f"{size}/after"] = loaded(x, training=False).numpy()
-        found[f"{size}/engine"] = engine.logits("test", np.arange(8))
+        found[f"{size}/engine"] = network.logits("test", np.arange(8))
     return found
 
 

@@ -32,12 +32,12 @@ def plan_of(recipe: Recipe, step: int) -> Any:
     return plan(recipe, recipe.architecture(), 3, np.arange(32), epoch=0, step=step)
 
 
-def prepared(name: str, device: str, recipe: Recipe) -> Any:
-    engine = engines.load(name)(device=device, threads=1)
-    engine.prepare(recipe, recipe.architecture(), {"features.0.weight": 0.1})
+def network_for(name: str, device: str, recipe: Recipe) -> Any:
+    engine = engines.open_engine(name, device=device, threads=1)
+    network = engine.network(recipe, recipe.architecture(), {"features.0.weight": 0.1})
     for split in ("train", "test"):
-        engine.place(split, *pictures(32))
-    return engine
+        network.place(split, *pictures(32))
+    return network
 
 
 def torch_complaints() -> dict[str, list[str]]:
@@ -47,15 +47,15 @@ def torch_complaints() -> dict[str, list[str]]:
 
     def complaints(recipe: Recipe) -> list[str]:
         try:
-            engine = prepared("torch", "meta", recipe)
+            network = network_for("torch", "meta", recipe)
             for step in range(2):
-                engine.step(plan_of(recipe, step), rate=0.01, number=step + 1)
+                network.step(plan_of(recipe, step), rate=0.01, number=step + 1)
             with torch.inference_mode():
-                logits = engine.forward(engine._gather("test", np.arange(8))[0], None)
+                logits = network.forward(network._gather("test", np.arange(8))[0], None)
         except (RuntimeError, NotImplementedError) as error:
             return [f"{type(error).__name__}: {str(error).splitlines()[0]}"]
-        places = {t.device.type for t in (logits, *engine.outcomes, *engine.parameters.values())}
-        return [] if places == {"meta"} and len(engine.outcomes) == 2 else [f"ran on {places}"]
+        places = {t.device.type for t in (logits, *network.outcomes, *network.parameters.values())}
+        return [] if places == {"meta"} and len(network.outcomes) == 2 else [f"ran on {places}"]
 
     found = {label: complaints(recipe) for label, recipe in RECIPES.items()}
     original = module.normalize, module.clip
@@ -148,18 +148,18 @@ def tensorflow_complaints() -> dict[str, list[str]]:
         return [tf.constant(a) for a in (chosen.indices, chosen.rows, chosen.columns, chosen.dropout, scalars)]
 
     def complaints(recipe: Recipe) -> list[str]:
-        engine = prepared("tensorflow", "cpu", recipe)
-        step = engine._step.get_concrete_function(*arguments(recipe))
-        evaluation = engine._logits["test"].get_concrete_function(tf.constant(np.arange(8)))
+        network = network_for("tensorflow", "cpu", recipe)
+        step = network._step.get_concrete_function(*arguments(recipe))
+        evaluation = network._logits["test"].get_concrete_function(tf.constant(np.arange(8)))
         return graph_complaints(step) + graph_complaints(evaluation)
 
     found = {label: complaints(recipe) for label, recipe in RECIPES.items()}
-    engine = prepared("tensorflow", "cpu", SMALL)
+    network = network_for("tensorflow", "cpu", SMALL)
     for step in range(3):
-        engine.step(plan_of(SMALL, step), rate=0.01 / (step + 1), number=step + 1)
+        network.step(plan_of(SMALL, step), rate=0.01 / (step + 1), number=step + 1)
     for start in range(3):
-        engine.logits("test", np.arange(8) + start)
-    counts = [f.experimental_get_tracing_count() for f in (engine._step, engine._logits["test"])]
+        network.logits("test", np.arange(8) + start)
+    counts = [f.experimental_get_tracing_count() for f in (network._step, network._logits["test"])]
     found["traced once"] = [] if counts == [1, 1] else [f"traced {counts} times"]
 
     original = module.normalize

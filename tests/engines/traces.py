@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from job import engines
 from job.core.architecture import alexnet
 from job.core.recipe import Recipe
+from job.engines import Network, open_engine
 from job.parity.record import trace
 from job.parity.tracefile import TraceWriter
 
-Plant = Callable[[pytest.MonkeyPatch, Any, type], None]
-"""patch(monkeypatch, the engine's module, its class)"""
+Plant = Callable[[pytest.MonkeyPatch, Any, type[Network]], None]
+"""plant(monkeypatch, the engine's module, its network's class)"""
 
 SMALL = Recipe(batch_size=8, image_size=64, width=1 / 16, precision="fp64", initial_weights="torch")
 ADAM = SMALL.with_values({"optimizer": "adam", "learning_rate": 1e-3, "normalization": "half", "schedule": "constant"})
@@ -54,9 +54,9 @@ class Case:
 def architecture(change: Callable[[Any], Any]) -> Plant:
     """The engine builds another network than the recipe says."""
 
-    def plant(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
-        sound = engine.prepare
-        patch.setattr(engine, "prepare", lambda self, recipe, table, factors: sound(self, recipe, change(table), factors))
+    def plant(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
+        sound = module.ENGINE.network
+        patch.setattr(module.ENGINE, "network", lambda self, recipe, table, factors: sound(self, recipe, change(table), factors))
 
     return plant
 
@@ -71,12 +71,12 @@ def padded(name: str, padding: tuple[int, int]) -> Plant:
     return architecture(change)
 
 
-def epsilon(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
-    sound = engine.prepare
-    patch.setattr(engine, "prepare", lambda self, recipe, *rest: sound(self, recipe.with_values({"epsilon": 1e-7}), *rest))
+def epsilon(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
+    sound = module.ENGINE.network
+    patch.setattr(module.ENGINE, "network", lambda self, recipe, *rest: sound(self, recipe.with_values({"epsilon": 1e-7}), *rest))
 
 
-def keras_momentum(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
+def keras_momentum(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     """v ← μ·v - η·g, w ← w + μ·v - η·g, as `keras.optimizers.SGD` has it: another path as soon as the rate changes."""
 
     def update(self: Any, gradients: list[Any], rate: Any, *_: Any) -> None:
@@ -85,23 +85,23 @@ def keras_momentum(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None
                 g = g + self.recipe.weight_decay * w
             slots = self.optimizer_slots["momentum"]
             v = self.recipe.momentum * slots[name] - rate * g
-            if engine.name == "torch":
+            if module.ENGINE.name == "torch":
                 slots[name].copy_(v)
                 w.add_(self.recipe.momentum * v - rate * g)
             else:
                 slots[name].assign(v)
                 w.assign_add(self.recipe.momentum * v - rate * g)
 
-    patch.setattr(engine, "update", update)
+    patch.setattr(network, "update", update)
 
 
-def transposed_kernel(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
+def transposed_kernel(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     """Height and width of each kernel exchanged, on the way in and on the way out: no file of weights shows it."""
 
     def turned(array: Any) -> Any:
         return np.ascontiguousarray(array.swapaxes(2, 3)) if array.ndim == 4 else array
 
-    if engine.name == "tensorflow":
+    if module.ENGINE.name == "tensorflow":
         into, out = module.from_canonical, module.to_canonical
         patch.setattr(module, "from_canonical", lambda array: into(turned(array)))
         patch.setattr(module, "to_canonical", lambda array: turned(out(array)))
@@ -110,12 +110,12 @@ def transposed_kernel(patch: pytest.MonkeyPatch, module: Any, engine: type) -> N
     patch.setattr(module.F, "conv2d", lambda x, weight, *rest: sound(x, weight.mT, *rest))
 
 
-def bgr(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
-    sound = engine.place
-    patch.setattr(engine, "place", lambda self, split, images, labels: sound(self, split, images[..., ::-1].copy(), labels))
+def bgr(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
+    sound = network.place
+    patch.setattr(network, "place", lambda self, split, images, labels: sound(self, split, images[..., ::-1].copy(), labels))
 
 
-def half_pixel(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
+def half_pixel(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     """Pixel i of the large image at i·source/target of the small one, as `tf.compat.v1.image.resize_bilinear` has it."""
 
     def resize_matrix(source: int, target: int) -> np.ndarray:
@@ -129,7 +129,7 @@ def half_pixel(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
     patch.setattr(module, "resize_matrix", resize_matrix)
 
 
-def unbiased_variance(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
+def unbiased_variance(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     """Divided by n - 1, as `torch.std` does unasked, where `tf.image.per_image_standardization` divides by n."""
     sound = module.normalize
 
@@ -140,13 +140,13 @@ def unbiased_variance(patch: pytest.MonkeyPatch, module: Any, engine: type) -> N
     patch.setattr(module, "normalize", normalize)
 
 
-def other_smoothing(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
+def other_smoothing(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     """Label smoothing over the other classes only."""
     sound = module.smoothed_cross_entropy
     patch.setattr(module, "smoothed_cross_entropy", lambda logits, targets, share: sound(logits, targets, share * 10 / 9))
 
 
-def channels_first(patch: pytest.MonkeyPatch, module: Any, engine: type) -> None:
+def channels_first(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     """No fault: PyTorch's other memory layout, in which its kernels add in another order."""
     patch.setattr(module.torch, "channels_last", module.torch.contiguous_format)
 
@@ -181,10 +181,11 @@ CASES = {**FAULTS, **SOUND, **LONG, **GROWTH}
 
 def write(name: str, case: Case, path: Path) -> None:
     """One trace by the engine `name`."""
-    engine = engines.load(name)(device="cpu", threads=1)
+    engine = open_engine(name, device="cpu", threads=1)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         if case.plant:
-            case.plant(patch, import_module(type(engine).__module__), type(engine))
+            (network,) = Network.__subclasses__()  # the other engine is not imported
+            case.plant(patch, import_module(network.__module__), network)
         writer = TraceWriter(Path(folder))
         facts = trace(engine, case.recipe, writer, seed=3, steps=case.steps, at=frozenset({0, 1, case.steps - 1}))
         writer.finish(path, {**facts, "threads": 1})
