@@ -55,7 +55,15 @@ class Attempt:
     """
 
     def __init__(
-        self, run: Run, record: RunRecord, claim: Claim, *, progress: Progress, options: Options, stop: StopSignal, say: Callable[[str], None]
+        self,
+        run: Run,
+        record: RunRecord,
+        claim: Claim,
+        *,
+        progress: Progress,
+        options: Options,
+        stop: StopSignal,
+        say: Callable[[str], None],
     ) -> None:
         self.run, self.claim, self.stop, self.say = run, claim, stop, say
         self.engine = claim["engine"]

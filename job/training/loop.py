@@ -130,6 +130,7 @@ class Training:
         """For metrics.jsonl.  Raises JobError (76) where a loss is not finite."""
         progress, workload, labels = self.progress, self.workload, self.data.test.labels
         epoch = len(progress.epochs) + 1
+        validation = self.evaluate("train", workload.validation) if len(workload.validation) else None
         line: EpochLine = {
             "kind": "epoch",
             "epoch": epoch,
@@ -140,14 +141,14 @@ class Training:
             "test_accuracy": metrics.accuracy(test_logits, labels),
             "learning_rate": learning_rate(self.recipe, progress.step - 1, workload.steps),
             "images_per_second": progress.median_speed(epoch),
+            "seconds": self.ledger.end_epoch()["seconds"],
         }
-        if len(workload.validation):
-            logits, labels = self.evaluate("train", workload.validation), self.data.train.labels[workload.validation]
-            line["validation_loss"] = metrics.cross_entropy(logits, labels)
-            line["validation_accuracy"] = metrics.accuracy(logits, labels)
+        if validation is not None:
+            labels = self.data.train.labels[workload.validation]
+            line["validation_loss"] = metrics.cross_entropy(validation, labels)
+            line["validation_accuracy"] = metrics.accuracy(validation, labels)
         check_finite(line["test_loss"], "test loss", progress.step)
         check_finite(line.get("validation_loss", 0.0), "validation loss", progress.step)
-        line["seconds"] = self.ledger.end_epoch()["seconds"]
         joules = self.energy.of_epoch()
         if joules is not None and (epoch - 1) * workload.steps_per_epoch >= progress.first_step:  # all of it was seen
             line["energy_joules"], line["train_images"] = joules, workload.images_per_epoch

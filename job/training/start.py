@@ -47,9 +47,7 @@ def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) 
     """Begin the run, or go on with it.  Raises JobError, and Stopped where a signal came before the run was claimed."""
     run = Run(open_store(options.output), options.run_id if options.run_id is not None else new_id(recipe, options.engine))
     if (summary := run.summary()) is not None:
-        display.say(
-            f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {run.url}"
-        )
+        display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {run.url}")
         return Exit.DONE
     stored = run.record()
     threads = stored["threads"] if stored else options.threads or usable_cpus()
@@ -68,7 +66,16 @@ def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) 
 
 
 def attempt(
-    run: Run, engine: Engine, recipe: Recipe, data: Dataset, options: Options, *, threads: int, init_from: Path | None, stop: StopSignal, display: Display
+    run: Run,
+    engine: Engine,
+    recipe: Recipe,
+    data: Dataset,
+    options: Options,
+    *,
+    threads: int,
+    init_from: Path | None,
+    stop: StopSignal,
+    display: Display,
 ) -> Exit:
     """Work on the run, from the claim to the end.  Raises JobError, as `Training.run`."""
     architecture = recipe.architecture(len(data.classes))

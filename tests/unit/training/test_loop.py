@@ -36,9 +36,7 @@ def pictures(count: int, seed: int) -> Split:
     return Split(images=np.ascontiguousarray((tints[labels] + noise).astype(np.uint8)), labels=labels)
 
 
-DATA = Dataset(
-    name="tints", train=pictures(50, 1), test=pictures(40, 2), classes=tuple("abcdefghij"), source="made up", checksums={}
-)
+DATA = Dataset(name="tints", train=pictures(50, 1), test=pictures(40, 2), classes=tuple("abcdefghij"), source="made up", checksums={})
 
 
 @dataclass
@@ -269,7 +267,8 @@ def test_a_store_that_is_away_at_the_end(undisturbed: Trainer, trainer: Trainer)
     def away() -> None:
         store.parts = ("checkpoints", "attempts", "final", "summary")
 
-    with pytest.raises(JobError, match=r"did not take all results within 5 s \(--flush-timeout\)\. Not stored: .*r/summary\.json") as caught:
+    text = r"did not take all results within 5 s \(--flush-timeout\)\. Not stored: .*r/summary\.json"
+    with pytest.raises(JobError, match=text) as caught:
         trainer.attempt(before_step=at_step(3 * STEPS - 1, away))
     assert caught.value.code is Exit.NOT_STORED
     store.parts = ()
