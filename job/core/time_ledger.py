@@ -9,9 +9,11 @@ Totals and finished epochs travel in the checkpoint's state: after a resume they
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self, get_args
 
-PURPOSES = ("start-up", "data", "step", "evaluation", "checkpoint stall", "upload wait", "other")
+from job.core.records import EpochSeconds, Purpose, Seconds, TimeLedgerState
+
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 """start-up: until the first step, of each attempt.  data: plans of steps.  step: handing work to the device and waiting for it.
 checkpoint stall: training stands still while a checkpoint is written.  upload wait: … while the store takes what is waiting."""
 
@@ -22,15 +24,15 @@ class Ledger:
     def __init__(self, *, before: float = 0.0, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._spends = {purpose: _Spend(self, purpose) for purpose in PURPOSES}
-        self._open = dict.fromkeys(PURPOSES, 0.0)
+        self._open: Seconds = dict.fromkeys(PURPOSES, 0.0)
         """seconds since the last epoch's end"""
-        self._epochs: list[dict[str, Any]] = []
-        self._stack = ["other"]
+        self._epochs: list[EpochSeconds] = []
+        self._stack: list[Purpose] = ["other"]
         self._since = clock()
         self._begun = self._since - before
         self._open["start-up"] += before
 
-    def spend(self, purpose: str) -> "_Spend":
+    def spend(self, purpose: Purpose) -> "_Spend":
         """A context whose time is booked to the purpose.  KeyError for an unknown one."""
         return self._spends[purpose]
 
@@ -40,32 +42,32 @@ class Ledger:
         return self._clock() - self._begun
 
     @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """{"epoch": 1, "seconds": {purpose: seconds}, …} of each finished epoch."""
+    def epochs(self) -> list[EpochSeconds]:
+        """Of each finished epoch."""
         return self._epochs
 
-    def end_epoch(self, **facts: Any) -> dict[str, Any]:
-        """Close the epoch's account; `facts` such as energy_joules are kept beside its seconds.  Returns the epoch's entry."""
+    def end_epoch(self) -> EpochSeconds:
+        """Close the epoch's account, and return it."""
         self._book()
-        entry = {"epoch": len(self._epochs) + 1, "seconds": _rounded(self._open), **facts}
+        entry: EpochSeconds = {"epoch": len(self._epochs) + 1, "seconds": _rounded(self._open)}
         self._epochs.append(entry)
         self._open = dict.fromkeys(PURPOSES, 0.0)
         return entry
 
-    def totals(self) -> dict[str, float]:
+    def totals(self) -> Seconds:
         """Purpose → seconds, of everything that led to here, over all attempts."""
         self._book()
         parts = [self._open, *(entry["seconds"] for entry in self._epochs)]
         return {purpose: sum(part.get(purpose, 0.0) for part in parts) for purpose in PURPOSES}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TimeLedgerState:
         """What `resume` takes, as JSON."""
         self._book()
         return {"epochs": self._epochs, "open": _rounded(self._open)}
 
-    def resume(self, state: Mapping[str, Any]) -> None:
+    def resume(self, state: TimeLedgerState) -> None:
         """Go on from a checkpoint: its account is added to what this attempt has booked so far.  `{}`: from a version without one."""
-        self._epochs = [dict(entry) for entry in state.get("epochs", ())]
+        self._epochs = [entry.copy() for entry in state.get("epochs", ())]
         for purpose, seconds in state.get("open", {}).items():
             self._open[purpose] = self._open.get(purpose, 0.0) + seconds
 
@@ -80,7 +82,7 @@ class _Spend:
 
     __slots__ = ("_ledger", "_purpose")
 
-    def __init__(self, ledger: Ledger, purpose: str) -> None:
+    def __init__(self, ledger: Ledger, purpose: Purpose) -> None:
         self._ledger, self._purpose = ledger, purpose
 
     def __enter__(self) -> Self:
@@ -93,7 +95,7 @@ class _Spend:
         self._ledger._stack.pop()
 
 
-def goodput(totals: Mapping[str, float], wall_seconds: float) -> float | None:
+def goodput(totals: Mapping[Purpose, float], wall_seconds: float) -> float | None:
     """Share of all attempts' wall time that was productive step time, 0 to 1; None without time.
 
     `totals` of the ledger hold only steps that led to the result, `wall_seconds` all time that was spent: what was lost with a killed
@@ -101,5 +103,5 @@ def goodput(totals: Mapping[str, float], wall_seconds: float) -> float | None:
     return min(totals["step"] / wall_seconds, 1.0) if wall_seconds > 0 else None
 
 
-def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+def _rounded(seconds: Seconds) -> Seconds:
     return {purpose: round(value, 6) for purpose, value in seconds.items()}
