@@ -41,7 +41,7 @@ class DataFacts(TypedDict):
     """The dataset."""
 
     name: str
-    """`cifar10`, `digits` or the place it was read from; with `[:N]` where only the first N training images are used"""
+    """`cifar10`, `digits`, or the name of the folder or archive; with `[:N]` where only the first N training images are used"""
     fingerprint: str
     """SHA-256 over all images and labels, in hexadecimal"""
     classes: list[str]

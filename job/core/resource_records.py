@@ -33,6 +33,8 @@ class GpuFigures(TypedDict, total=False):
     """from the GPU to the host; every tenth second only"""
     pcie_received_bytes_per_second: int
     """from the host to the GPU; every tenth second only"""
+    mig: bool
+    """true: an instance of a partitioned card; absent: a whole card"""
 
 
 class GpuRow(GpuFigures):
@@ -40,8 +42,6 @@ class GpuRow(GpuFigures):
 
     index: int
     """position among the GPUs of the node, from 0"""
-    mig: NotRequired[bool]
-    """true: an instance of a partitioned card; absent: a whole card"""
 
 
 class MachineFigures(TypedDict, total=False):

@@ -10,9 +10,11 @@ no lost work.
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self, get_args
 
-PURPOSES = ("start-up", "data", "step", "evaluation", "checkpoint stall", "upload wait", "other")
+from job.core.records import EpochSeconds, Purpose, Seconds, TimeLedgerState
+
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 """start-up: each attempt's time until its first step.  data: the plans of the steps.  step: handing work to the device and waiting for it.
 checkpoint stall: training waits while a checkpoint is written.  upload wait: training waits until the spool has room for one."""
 
@@ -25,15 +27,15 @@ class TimeLedger:
     def __init__(self, *, before: float = 0.0, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._spends = {purpose: _Spend(self, purpose) for purpose in PURPOSES}
-        self._open = dict.fromkeys(PURPOSES, 0.0)
+        self._open: Seconds = dict.fromkeys(PURPOSES, 0.0)
         """purpose → seconds since the end of the last epoch"""
-        self._epochs: list[dict[str, Any]] = []
-        self._stack = ["other"]
+        self._epochs: list[EpochSeconds] = []
+        self._stack: list[Purpose] = ["other"]
         self._since = clock()
         self._process_start = self._since - before
         self._open["start-up"] += before
 
-    def spend(self, purpose: str) -> "_Spend":
+    def spend(self, purpose: Purpose) -> "_Spend":
         """A context manager that counts its time towards `purpose`.  Raises KeyError for an unknown one."""
         return self._spends[purpose]
 
@@ -43,32 +45,32 @@ class TimeLedger:
         return self._clock() - self._process_start
 
     @property
-    def epochs(self) -> list[dict[str, Any]]:
-        """{"epoch": 1, "seconds": {purpose: seconds}, …} of each finished epoch."""
+    def epochs(self) -> list[EpochSeconds]:
+        """Of each finished epoch."""
         return self._epochs
 
-    def end_epoch(self, **facts: Any) -> dict[str, Any]:
-        """Close the current epoch and start the next one.  Returns its entry: number, seconds by purpose, and `facts` beside them."""
+    def end_epoch(self) -> EpochSeconds:
+        """Close the current epoch and start the next one.  Returns its entry: number and seconds by purpose."""
         self._book()
-        entry = {"epoch": len(self._epochs) + 1, "seconds": _rounded(self._open), **facts}
+        entry: EpochSeconds = {"epoch": len(self._epochs) + 1, "seconds": _rounded(self._open)}
         self._epochs.append(entry)
         self._open = dict.fromkeys(PURPOSES, 0.0)
         return entry
 
-    def totals(self) -> dict[str, float]:
+    def totals(self) -> Seconds:
         """Purpose → seconds, over all attempts, without work that was lost."""
         self._book()
         parts = [self._open, *(entry["seconds"] for entry in self._epochs)]
         return {purpose: sum(part.get(purpose, 0.0) for part in parts) for purpose in PURPOSES}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TimeLedgerState:
         """For the checkpoint, as JSON values; `resume` reads it."""
         self._book()
         return {"epochs": self._epochs, "open": _rounded(self._open)}
 
-    def resume(self, state: Mapping[str, Any]) -> None:
+    def resume(self, state: TimeLedgerState) -> None:
         """Continue from a checkpoint: add its seconds to those of this attempt.  `{}`: the checkpoint of a version without a ledger."""
-        self._epochs = [dict(entry) for entry in state.get("epochs", ())]
+        self._epochs = [entry.copy() for entry in state.get("epochs", ())]
         for purpose, seconds in state.get("open", {}).items():
             self._open[purpose] = self._open.get(purpose, 0.0) + seconds
 
@@ -83,7 +85,7 @@ class _Spend:
 
     __slots__ = ("_ledger", "_purpose")
 
-    def __init__(self, ledger: TimeLedger, purpose: str) -> None:
+    def __init__(self, ledger: TimeLedger, purpose: Purpose) -> None:
         self._ledger, self._purpose = ledger, purpose
 
     def __enter__(self) -> Self:
@@ -96,13 +98,13 @@ class _Spend:
         self._ledger._stack.pop()
 
 
-def goodput(totals: Mapping[str, float], wall_seconds: float) -> float | None:
-    """Productive step time as a share of the wall time of all attempts, 0 to 1; None if the wall time is 0.
+def goodput(totals: Mapping[Purpose, float], wall_seconds: float) -> float | None:
+    """Share of all attempts' wall time that was productive step time, 0 to 1; None without time.
 
     `totals` of the ledger hold only the steps that led to the result, `wall_seconds` all time of all attempts: steps that were lost with
     a killed attempt lower the goodput."""
     return min(totals["step"] / wall_seconds, 1.0) if wall_seconds > 0 else None
 
 
-def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+def _rounded(seconds: Seconds) -> Seconds:
     return {purpose: round(value, 6) for purpose, value in seconds.items()}

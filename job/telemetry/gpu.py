@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from job.core.resource_records import GpuFacts, GpuRow
 from job.telemetry.nvml import Device, visible_devices
 
 PCIE_SECONDS = 10.0
@@ -21,6 +22,18 @@ TIMEOUT = 5.0
 
 class NoDriver(Exception):  # noqa: N818  an answer rather than an error
     """There is no NVIDIA driver, it does not answer, or it shows no device."""
+
+
+class Survey(TypedDict):
+    """What is seen of one visible device where nothing runs on it."""
+
+    driver: str
+    """its version"""
+    cuda: str
+    """the newest version that the driver knows"""
+    name: str
+    mig: bool
+    memory_total_bytes: NotRequired[int]
 
 
 class Gpus:
@@ -43,7 +56,7 @@ class Gpus:
         self._interval, self._pcie_seconds, self._timeout = interval, pcie_seconds, timeout
         self._closing = threading.Event()
         self._devices: list[Device] = []
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[GpuRow] = []
         self._asked = 0.0
         """time.monotonic() of the question that NVML has not answered yet; 0: there is none"""
         self._silent = False
@@ -55,7 +68,7 @@ class Gpus:
         """Ask the thread to end, without waiting for it."""
         self._closing.set()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[GpuRow]:
         """The last row of each device; empty without devices, and while NVML does not answer."""
         asked = self._asked
         silent = bool(asked) and time.monotonic() - asked > self._timeout
@@ -68,7 +81,7 @@ class Gpus:
         self._silent = silent
         return [] if silent else self._rows
 
-    def facts(self) -> list[dict[str, Any]]:
+    def facts(self) -> list[GpuFacts]:
         """For each device: index, name, uuid, mig, lost, and energy_joules since the start where there is a counter."""
         return [device.facts() for device in self._devices]
 
@@ -97,7 +110,7 @@ class Gpus:
             self._asked = 0.0
             self._closing.wait(max(self._interval - (time.monotonic() - now), 0.01))
 
-    def _read(self, device: Device, with_pcie: bool) -> dict[str, Any] | None:
+    def _read(self, device: Device, with_pcie: bool) -> GpuRow | None:
         if device.lost:
             return None
         try:
@@ -108,11 +121,11 @@ class Gpus:
             return None
 
 
-def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, timeout: float = TIMEOUT) -> list[dict[str, Any]]:
+def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, timeout: float = TIMEOUT) -> list[Survey]:
     """For each visible device: driver (its version), cuda (the newest that it supports), and the fields of `Device.facts` and `read`.
 
     Raises NoDriver where no device is visible, also when the driver does not answer within `timeout` seconds."""
-    answers: SimpleQueue[list[dict[str, Any]] | Exception] = SimpleQueue()
+    answers: SimpleQueue[list[Survey] | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
@@ -130,10 +143,15 @@ def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, timeo
     return answer
 
 
-def _survey(nvml: Any, visible: str | None) -> list[dict[str, Any]]:
-    cuda = int(nvml.nvmlSystemGetCudaDriverVersion())
-    versions = {"driver": str(nvml.nvmlSystemGetDriverVersion()), "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"}
-    found = [{**versions, **device.read(False), **device.facts()} for device in visible_devices(nvml, visible)]
+def _survey(nvml: Any, visible: str | None) -> list[Survey]:
+    version = int(nvml.nvmlSystemGetCudaDriverVersion())
+    driver, cuda = str(nvml.nvmlSystemGetDriverVersion()), f"{version // 1000}.{version % 1000 // 10}"
+    found: list[Survey] = []
+    for device in visible_devices(nvml, visible):
+        seen: Survey = {"driver": driver, "cuda": cuda, "name": device.name, "mig": device.mig}
+        if (row := device.read(False)).get("memory_total_bytes") is not None:
+            seen["memory_total_bytes"] = row["memory_total_bytes"]
+        found.append(seen)
     if not found:
         raise NoDriver("no device is visible" if visible is None else f"no device is visible with CUDA_VISIBLE_DEVICES={visible!r}")
     return found

@@ -7,6 +7,8 @@ MIG user guide, "Device names" and "CUDA visibility".
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from job.core.resource_records import GpuFacts, GpuFigures, GpuRow
+
 THROTTLE_REASONS = {
     0x2: "application_clocks",
     0x4: "power_cap",
@@ -19,7 +21,7 @@ THROTTLE_REASONS = {
 }
 """NVML's bits (nvmlClocksThrottleReason…) without 0x1, idle"""
 
-Reading = Callable[[], dict[str, Any]]
+Reading = Callable[[], GpuFigures]
 
 
 class Device:
@@ -41,50 +43,59 @@ class Device:
             self._readings += [self._utilization, self._power, self._energy]
             self._pcie_readings = [self._pcie]
 
-    def facts(self) -> dict[str, Any]:
-        known = {"index": self.index, "name": self.name, "uuid": self.uuid, "mig": self.mig, "lost": self.lost}
-        return known if self.joules is None else {**known, "energy_joules": round(self.joules, 1)}
+    def facts(self) -> GpuFacts:
+        known: GpuFacts = {"index": self.index, "name": self.name, "uuid": self.uuid, "mig": self.mig, "lost": self.lost}
+        if self.joules is not None:
+            known["energy_joules"] = round(self.joules, 1)
+        return known
 
-    def read(self, with_pcie: bool) -> dict[str, Any]:
+    def read(self, with_pcie: bool) -> GpuRow:
         """Raises NVMLError when the card is gone."""
-        row = {"index": self.index, **({"mig": True} if self.mig else {}), **self._tried(self._readings)}
-        return {**row, **self._tried(self._pcie_readings)} if with_pcie else row
+        figures = self._tried(self._readings)
+        if with_pcie:
+            figures |= self._tried(self._pcie_readings)
+        if self.mig:
+            figures["mig"] = True
+        return {"index": self.index, **figures}
 
-    def _tried(self, readings: list[Reading]) -> dict[str, Any]:
-        nvml, row = self._nvml, dict[str, Any]()
+    def _tried(self, readings: list[Reading]) -> GpuFigures:
+        nvml, figures = self._nvml, GpuFigures()
         for reading in [*readings]:
             try:
-                row |= reading()
+                figures |= reading()
             except nvml.NVMLError as error:
                 if error.value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED):
                     raise
                 if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NO_PERMISSION):
                     readings.remove(reading)  # other errors may pass
-        return row
+        return figures
 
-    def _memory(self) -> dict[str, Any]:
+    def _memory(self) -> GpuFigures:
         memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         return {"memory_used_bytes": int(memory.used), "memory_total_bytes": int(memory.total)}
 
-    def _temperature(self) -> dict[str, Any]:
+    def _temperature(self) -> GpuFigures:
         return {"temperature_celsius": int(self._nvml.nvmlDeviceGetTemperature(self._card, self._nvml.NVML_TEMPERATURE_GPU))}
 
-    def _clocks(self) -> dict[str, Any]:
-        kinds = {"sm_clock_mhz": self._nvml.NVML_CLOCK_SM, "memory_clock_mhz": self._nvml.NVML_CLOCK_MEM}
-        return {name: int(self._nvml.nvmlDeviceGetClockInfo(self._card, kind)) for name, kind in kinds.items()}
+    def _clocks(self) -> GpuFigures:
+        clock, nvml = self._nvml.nvmlDeviceGetClockInfo, self._nvml
+        return {
+            "sm_clock_mhz": int(clock(self._card, nvml.NVML_CLOCK_SM)),
+            "memory_clock_mhz": int(clock(self._card, nvml.NVML_CLOCK_MEM)),
+        }
 
-    def _throttling(self) -> dict[str, Any]:
+    def _throttling(self) -> GpuFigures:
         bits = int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._card))
         return {"throttle_reasons": [name for bit, name in THROTTLE_REASONS.items() if bits & bit]}
 
-    def _utilization(self) -> dict[str, Any]:
+    def _utilization(self) -> GpuFigures:
         rates = self._nvml.nvmlDeviceGetUtilizationRates(self._handle)
         return {"utilization_percent": int(rates.gpu), "memory_utilization_percent": int(rates.memory)}
 
-    def _power(self) -> dict[str, Any]:
+    def _power(self) -> GpuFigures:
         return {"power_watts": self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1e3}
 
-    def _energy(self) -> dict[str, Any]:
+    def _energy(self) -> GpuFigures:
         """The counter runs since the driver was loaded; if the driver is reloaded, it restarts at zero."""
         counter = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3
         before = counter if self._counter is None else self._counter
@@ -92,11 +103,11 @@ class Device:
         self._counter = counter
         return {"energy_joules": round(self.joules, 1)}
 
-    def _pcie(self) -> dict[str, Any]:
-        kinds = {"pcie_sent": self._nvml.NVML_PCIE_UTIL_TX_BYTES, "pcie_received": self._nvml.NVML_PCIE_UTIL_RX_BYTES}
+    def _pcie(self) -> GpuFigures:
+        kilobytes, nvml = self._nvml.nvmlDeviceGetPcieThroughput, self._nvml
         return {
-            f"{name}_bytes_per_second": int(self._nvml.nvmlDeviceGetPcieThroughput(self._handle, kind)) * 1024  # NVML counts KB
-            for name, kind in kinds.items()
+            "pcie_sent_bytes_per_second": int(kilobytes(self._handle, nvml.NVML_PCIE_UTIL_TX_BYTES)) * 1024,
+            "pcie_received_bytes_per_second": int(kilobytes(self._handle, nvml.NVML_PCIE_UTIL_RX_BYTES)) * 1024,
         }
 
 

@@ -6,11 +6,12 @@ GPUs: `job.telemetry.gpu`; the container, the host, this process: `job.telemetry
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from job.core.resource_records import ContainerLimits, GpuRows, ResourceFacts, ResourceRow, ResourceTotals, TrainingGauges
 from job.telemetry.cgroup import Cgroup
 from job.telemetry.gpu import Gpus
 from job.telemetry.host import Probe
@@ -19,6 +20,14 @@ SEGMENT_ROWS, SEGMENT_SECONDS = 30, 25.0
 """A segment ends after so many rows or seconds, whichever is first: with 5 s for an upload, a killed pod loses at most 30 s of samples"""
 BUFFER_ROWS = 4096
 """rows held in memory for figures and findings; a longer run holds every second one, then every fourth, and so on"""
+
+UNITS = ("_bytes", "_cores", "_per_second", "_percent", "_watts", "_celsius", "_mhz", "_joules")
+"""how the names of figures end that TensorBoard gets"""
+
+Peak = Literal["peak_process_memory_bytes", "peak_container_memory_bytes", "peak_gpu_memory_bytes"]
+Mean = Literal["mean_process_cpu_cores", "mean_container_cpu_cores", "mean_gpu_utilization_percent", "mean_gpu_power_watts"]
+Sum = Literal["container_throttled_seconds"]
+"""of job.core.resource_records.ResourceTotals"""
 
 
 class Sampler:
@@ -31,7 +40,7 @@ class Sampler:
         *,
         deliver: Callable[[Path], None],
         say: Callable[[str], None],
-        gauges: Callable[[], Mapping[str, Any]] = dict,
+        gauges: Callable[[], TrainingGauges] = TrainingGauges,
         nvml: Any = None,
         only: Sequence[int] | None = None,
         cgroup: Cgroup | None = None,
@@ -42,7 +51,7 @@ class Sampler:
         self._probe = Probe(cgroup or Cgroup())
         self._segment: list[str] = []
         self._segments, self._segment_begun = 0, 0.0
-        self._rows, self._stride, self._count = list[dict[str, Any]](), 1, 0
+        self._rows, self._stride, self._count = list[ResourceRow](), 1, 0
         self._totals = Totals()
         self._seconds = 0.0
         """CPU time of this thread"""
@@ -52,7 +61,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[ResourceRow]:
         """Rows of this attempt, at most BUFFER_ROWS, evenly spread."""
         with self._lock:
             return [*self._rows]
@@ -68,7 +77,7 @@ class Sampler:
         self._gpu.start()
         self._thread.start()
 
-    def stop(self) -> dict[str, Any]:
+    def stop(self) -> ResourceFacts:
         """Deliver the last segment.  Returns facts for the summary: peaks, means, totals, energy, devices and the container's limits."""
         if self._thread.ident is not None and not self._closing.is_set():
             self._closing.set()
@@ -77,10 +86,13 @@ class Sampler:
             if not self._thread.is_alive() and (self._probe.age > self._interval / 2 or not self._count):
                 self._try_to_sample()  # so that a run of less than a second has a row, too
             self._flush()
-        energy = self.energy_joules
-        known = {"energy_joules": round(energy, 1)} if energy is not None else {}
-        cost = {"sampler_cpu_share": round(self._seconds / self._totals.seconds, 5)} if self._totals.seconds else {}
-        return {**self._totals.facts(), **known, **cost, "container": vars(self._probe.limits), "gpus": self._gpu.facts()}
+        totals, limits, energy = self._totals.facts(), self._probe.limits, self.energy_joules
+        if energy is not None:
+            totals["energy_joules"] = round(energy, 1)
+        if self._totals.seconds:
+            totals["sampler_cpu_share"] = round(self._seconds / self._totals.seconds, 5)
+        container: ContainerLimits = {"cpus": limits.cpus, "memory_bytes": limits.memory_bytes, "version": limits.version}
+        return {**totals, "container": container, "gpus": self._gpu.facts()}
 
     def _work(self) -> None:
         due = time.monotonic()
@@ -99,13 +111,14 @@ class Sampler:
             self._report_once(f"resource log: {type(error).__name__}: {error}; it goes on")
 
     def _sample(self) -> None:
-        row = self._probe.sample()
+        machine, gauges, gpus = self._probe.sample(), TrainingGauges(), GpuRows()
         try:
-            row |= self._gauges()
+            gauges = self._gauges()
         except Exception as error:
             self._report_once(f"resource log without figures of the training: {type(error).__name__}: {error}")
-        if gpus := self._gpu.rows():
-            row["gpus"] = gpus
+        if rows := self._gpu.rows():
+            gpus["gpus"] = rows
+        row: ResourceRow = {**machine, **gauges, **gpus}
         self._totals.add(row)
         self._buffer(row)
         if not self._segment:
@@ -115,7 +128,7 @@ class Sampler:
         if full:
             self._flush()
 
-    def _buffer(self, row: dict[str, Any]) -> None:
+    def _buffer(self, row: ResourceRow) -> None:
         """Append every `_stride`-th row; where the buffer is full, drop every second one and double the stride."""
         if self._count % self._stride == 0:
             with self._lock:
@@ -154,48 +167,60 @@ class Totals:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._peaks: dict[str, float] = {}
-        self._sums: dict[str, float] = {}
-        self._weights: dict[str, float] = {}
+        self._peaks: dict[Peak, int] = {}
+        self._sums: dict[Mean | Sum, float] = {}
+        self._weights: dict[Mean | Sum, float] = {}
         self._kills = 0
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: ResourceRow) -> None:
         seconds = row["interval_seconds"]
         self.seconds += seconds
-        for name in ("process_memory_bytes", "container_memory_bytes"):
-            self._peak(name, row.get(name))
-        for name in ("process_cpu_cores", "container_cpu_cores", "container_throttled_seconds_per_second"):
-            self._average(name, row.get(name), seconds)
+        self._peak("peak_process_memory_bytes", row.get("process_memory_bytes"))
+        self._peak("peak_container_memory_bytes", row.get("container_memory_bytes"))
+        self._add("mean_process_cpu_cores", row.get("process_cpu_cores"), seconds)
+        self._add("mean_container_cpu_cores", row.get("container_cpu_cores"), seconds)
+        self._add("container_throttled_seconds", row.get("container_throttled_seconds_per_second"), seconds)
         for gpu in row.get("gpus", ()):
-            self._peak("gpu_memory_bytes", gpu.get("memory_used_bytes"))
-            self._average("gpu_utilization_percent", gpu.get("utilization_percent"), seconds)
-            self._average("gpu_power_watts", gpu.get("power_watts"), seconds)
+            self._peak("peak_gpu_memory_bytes", gpu.get("memory_used_bytes"))
+            self._add("mean_gpu_utilization_percent", gpu.get("utilization_percent"), seconds)
+            self._add("mean_gpu_power_watts", gpu.get("power_watts"), seconds)
         self._kills = max(self._kills, row.get("container_out_of_memory_kills", 0))
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ResourceTotals:
         """For summary.json.  Means over GPUs are those of one GPU; peaks are the largest of any GPU."""
-        means = {f"mean_{name}": round(total / self._weights[name], 4) for name, total in self._sums.items() if self._weights[name]}
-        found: dict[str, Any] = {f"peak_{name}": value for name, value in self._peaks.items()} | means
-        if (throttled := "container_throttled_seconds_per_second") in self._sums:
-            found["container_throttled_seconds"] = round(self._sums[throttled], 3)
-            del found[f"mean_{throttled}"]
-        return found | ({"container_out_of_memory_kills": self._kills} if self._kills else {})
+        found = ResourceTotals()
+        for peak, value in self._peaks.items():
+            found[peak] = value
+        for name, total in self._sums.items():
+            if name == "container_throttled_seconds":
+                found[name] = round(total, 3)
+            elif self._weights[name]:
+                found[name] = round(total / self._weights[name], 4)
+        if self._kills:
+            found["container_out_of_memory_kills"] = self._kills
+        return found
 
-    def _peak(self, name: str, value: float | None) -> None:
+    def _peak(self, name: Peak, value: int | None) -> None:
         if value is not None:
             self._peaks[name] = max(self._peaks.get(name, value), value)
 
-    def _average(self, name: str, value: float | None, seconds: float) -> None:
+    def _add(self, name: Mean | Sum, value: float | None, seconds: float) -> None:
         if value is not None:
             self._sums[name] = self._sums.get(name, 0.0) + value * seconds
             self._weights[name] = self._weights.get(name, 0.0) + seconds
 
 
-def scalars(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, int, dict[str, float]]]:
+def scalars(rows: Sequence[ResourceRow]) -> Iterator[tuple[float, int, dict[str, float]]]:
     """(time, step, tag → value) of each row, for TensorBoard; missing values are left out."""
-    units = ("_bytes", "_cores", "_per_second", "_percent", "_watts", "_celsius", "_mhz", "_joules")
     for row in rows:
-        values = {f"machine/{name}": float(value) for name, value in row.items() if name.endswith(units)}
+        values = {f"machine/{name}": value for name, value in _measured(row.items())}
         for gpu in row.get("gpus", ()):
-            values |= {f"gpu{gpu['index']}/{name}": float(value) for name, value in gpu.items() if name.endswith(units)}
+            values |= {f"gpu{gpu['index']}/{name}": value for name, value in _measured(gpu.items())}
         yield row["time"], int(row.get("step", 0)), values
+
+
+def _measured(fields: Iterable[tuple[str, object]]) -> Iterator[tuple[str, float]]:
+    """Those that are a figure with a unit."""
+    for name, value in fields:
+        if name.endswith(UNITS) and isinstance(value, int | float):
+            yield name, float(value)

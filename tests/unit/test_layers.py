@@ -15,7 +15,7 @@ FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras"}
 
 ROOMS = {
     "core": set(),
-    "telemetry": set(),
+    "telemetry": {"core"},
     "storage": {"core"},
     "figures": {"core"},
     "engines": {"core"},
@@ -100,6 +100,11 @@ def test_frameworks_are_imported_by_engines_only():
 
 def test_one_file_talks_to_boto3():
     assert [path for path in FILES if any(begins(name, "boto3", "botocore") for name in imports(path))] == [ROOT / "storage" / "s3.py"]
+
+
+def test_telemetry_knows_the_form_of_its_rows_and_nothing_else_of_ours():
+    for path in (path for path in FILES if room_of(path) == "telemetry"):
+        assert not {name for name in own(path) if not begins(name, "job.telemetry", "job.core.resource_records")}, path
 
 
 def test_core_needs_numpy_at_most():
