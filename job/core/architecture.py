@@ -97,18 +97,6 @@ class Architecture:
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
 
-    def shape_before(self, name: str) -> tuple[int, ...]:
-        """The (C, H, W) map that is flattened into dense layer `name`, or its plain (features,) input."""
-        previous: tuple[int, ...] = ()
-        for layer in self.layers:
-            if layer.kind == "flatten":
-                previous = layer.in_shape
-            elif layer.kind == "dense":
-                if layer.name == name:
-                    return previous or layer.in_shape
-                previous = ()
-        raise KeyError(name)
-
 
 def alexnet(
     *,
