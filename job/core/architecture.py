@@ -103,20 +103,6 @@ class Architecture:
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
 
-    def shape_before(self, name: str) -> tuple[int, ...]:
-        """Shape before flattening, (C, H, W), of the input of dense layer `name`; (features,) where its input is not a flattened map.
-
-        Raises KeyError for a name that is not a dense layer's."""
-        previous: tuple[int, ...] = ()
-        for layer in self.layers:
-            if layer.kind == "flatten":
-                previous = layer.in_shape
-            elif layer.kind == "dense":
-                if layer.name == name:
-                    return previous or layer.in_shape
-                previous = ()
-        raise KeyError(name)
-
 
 def alexnet(
     *,

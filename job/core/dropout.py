@@ -40,8 +40,3 @@ def keep_mask(rows: NDArray[np.uint32], features: int, rate: float) -> NDArray[n
     """(B, features) True where the feature is kept: the reference that both engines reproduce.  `rows`: (B,) from `sampling.row_keys`."""
     words = mix(rows[:, None] ^ column_keys(features)[None, :])
     return (words >> np.uint32(8)) >= np.uint32(threshold(rate))
-
-
-def to_channels_last(column: NDArray[np.uint32], shape: tuple[int, ...]) -> NDArray[np.uint32]:
-    """Column keys (features,) in the order in which a channels-last framework flattens a (C, H, W) map."""
-    return column.reshape(shape).transpose(1, 2, 0).reshape(-1) if len(shape) == 3 else column

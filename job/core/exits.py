@@ -12,31 +12,24 @@ class Exit(IntEnum):
     DONE = 0
     USAGE = 2
     DATA = 65
+    """a dataset or a checkpoint file is damaged"""
     UNREACHABLE = 69
+    """the object store could not be reached at the start"""
     INTERNAL = 70
     DEVICE = 71
+    """a GPU is there but does not work; another node may do"""
     NOT_STORED = 74
+    """results not fully stored, or stopped without progress"""
     DIVERGED = 76
+    """the training diverged; a deterministic job would diverge again"""
     SUPERSEDED = 77
+    """a newer attempt took over the run"""
     CONFIGURATION = 78
+    """the configuration cannot work here"""
     INTERRUPTED = 130
+    """stopped by Ctrl-C; the same command continues"""
     TERMINATED = 143
-
-
-MEANINGS: dict[Exit, str] = {
-    Exit.DONE: "done",
-    Exit.USAGE: "wrong usage",
-    Exit.DATA: "a dataset or a checkpoint file is damaged",
-    Exit.UNREACHABLE: "the object store could not be reached at the start",
-    Exit.INTERNAL: "internal error",
-    Exit.DEVICE: "a GPU is there but does not work; another node may do",
-    Exit.NOT_STORED: "results not fully stored, or stopped without progress",
-    Exit.DIVERGED: "the training diverged; a deterministic job would diverge again",
-    Exit.SUPERSEDED: "a newer attempt took over the run",
-    Exit.CONFIGURATION: "the configuration cannot work here",
-    Exit.INTERRUPTED: "stopped by Ctrl-C; the same command continues",
-    Exit.TERMINATED: "stopped by SIGTERM after storing progress; the same command continues",
-}
+    """stopped by SIGTERM after storing progress; the same command continues"""
 
 
 class JobError(Exception):

@@ -53,7 +53,7 @@ class Engine(ABC):
 
 
 class Network(ABC):
-    """A network and its optimiser on a device.  All weights are zeros until `load`; a split can be used once it was placed.
+    """A network and its optimiser on a device.  Its weights are undefined until `load`; a split can be used once it was placed.
 
     B is the recipe's batch size.  Arrays come and go in canonical layout: images (N, C, H, W), weights OIHW and (out, in).  Weights and
     optimiser tensors are float64 where the precision is fp64, else float32.

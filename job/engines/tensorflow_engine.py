@@ -3,6 +3,7 @@
 import os
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -78,19 +79,19 @@ class TensorflowNetwork(Network):
                 slot: OrderedDict((n, tf.Variable(tf.zeros_like(p), trainable=False)) for n, p in self.parameters.items())
                 for slot in recipe.slots
             }
-            self.columns = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
+            self.column_keys = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
             self.selections = tf.constant(selections())
             self.resize = tf.constant(resize_matrix(32, recipe.image_size), self.dtype)
         self._step = tf.function(self.train_step)
         self._logits = {split: tf.function(lambda indices, split=split: self._evaluate(split, indices)) for split in ("train", "test")}
-        self.data: dict[SplitName, tuple[tf.Variable, tf.Variable]] = {}
+        self.splits: dict[SplitName, tuple[tf.Variable, tf.Variable]] = {}
         self.outcomes: list[tf.Tensor] = []
 
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         targets = np.eye(self.architecture.classes, dtype=self.dtype.as_numpy_dtype)[labels]
         with tf.device(self.device):
             planes = tf.Variable(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), trainable=False)  # (N, 3, 32, 32)
-            self.data[split] = (planes, tf.Variable(targets, trainable=False))  # (N, classes)
+            self.splits[split] = (planes, tf.Variable(targets, trainable=False))  # (N, classes)
 
     def load(self, weights: Tensors, slots: Tensors) -> None:
         for name, array in weights:
@@ -104,8 +105,8 @@ class TensorflowNetwork(Network):
 
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
         recipe = self.recipe
-        first, second = (1.0, 1.0) if recipe.optimizer == "sgd" else (1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5)
-        scalars = np.array([rate, first, second], self.dtype.as_numpy_dtype)
+        corrections = (1.0, 1.0) if recipe.optimizer == "sgd" else (1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5)
+        scalars = np.array([rate, *corrections], self.dtype.as_numpy_dtype)
         with tf.device(self.device):
             arrays = [tf.constant(a) for a in (plan.indices, plan.rows, plan.columns, plan.dropout, scalars)]
             self.outcomes.append(self._step(*arrays))
@@ -142,14 +143,14 @@ class TensorflowNetwork(Network):
         for layer, module in walk(self.model, self.architecture):
             if layer.kind == "dropout":
                 if keys is not None and self.recipe.dropout:
-                    x = drop(x, keys[position], self.columns[position], self.recipe.dropout)
+                    x = drop(x, keys[position], self.column_keys[position], self.recipe.dropout)
                 position += 1
             else:
                 for part in module:
                     x = part(x)
             yield layer.name, x
 
-    def update(self, gradients: list[tf.Tensor], rate: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> None:
+    def update(self, gradients: list[tf.Tensor], rate: tf.Tensor, bias_correction1: tf.Tensor, bias_correction2_sqrt: tf.Tensor) -> None:
         """docs/design.md, "Update rule"."""
         recipe, slots = self.recipe, self.optimizer_slots
         for (name, w), g in zip(self.parameters.items(), gradients, strict=True):
@@ -165,9 +166,9 @@ class TensorflowNetwork(Network):
             m.assign(recipe.beta1 * m + (1 - recipe.beta1) * g)
             v.assign(recipe.beta2 * v + (1 - recipe.beta2) * (g * g))
             if recipe.optimizer == "adam":
-                w.assign_sub(factor / first * (m / (tf.sqrt(v) / second + recipe.epsilon)))
+                w.assign_sub(factor / bias_correction1 * (m / (tf.sqrt(v) / bias_correction2_sqrt + recipe.epsilon)))
             else:
-                w.assign_sub(factor * second / first * (m / (tf.sqrt(v) + recipe.epsilon)))
+                w.assign_sub(factor * bias_correction2_sqrt / bias_correction1 * (m / (tf.sqrt(v) + recipe.epsilon)))
 
     def observe(self, plan: StepPlan) -> Tensors:
         with tf.device(self.device):
@@ -175,11 +176,11 @@ class TensorflowNetwork(Network):
         images, targets = self._batch(indices, rows, columns)
         yield "inputs", images.numpy()
         if self.recipe.dropout:
-            for layer, words, columns in zip(self.architecture.dropouts, keys, self.columns, strict=True):
-                yield f"masks/{layer.name}", keep_mask(words, columns, self.recipe.dropout).numpy()
+            for layer, row_keys, column_keys in zip(self.architecture.dropouts, keys, self.column_keys, strict=True):
+                yield f"masks/{layer.name}", keep_mask(row_keys, column_keys, self.recipe.dropout).numpy()
         for name, x in self.stages(images, keys):
-            seen = x[:OBSERVED_IMAGES].numpy()
-            yield f"activations/{name}", seen.transpose(0, 3, 1, 2) if name.startswith("features.") else seen
+            activation = x[:OBSERVED_IMAGES].numpy()
+            yield f"activations/{name}", activation.transpose(0, 3, 1, 2) if name.startswith("features.") else activation
         yield "logits", x.numpy()
         _, _, gradients = self.gradients(images, targets, keys)
         for name, gradient in zip(self.parameters, gradients, strict=True):
@@ -188,9 +189,9 @@ class TensorflowNetwork(Network):
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if not self.outcomes:
             return np.zeros(0), np.zeros(0, np.int64)
-        table = tf.stack(self.outcomes).numpy()
+        losses, hits = tf.stack(self.outcomes).numpy().T
         self.outcomes.clear()
-        return table[:, 0].astype(np.float64), table[:, 1].astype(np.int64)
+        return losses.astype(np.float64), hits.astype(np.int64)
 
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         with tf.device(self.device):
@@ -216,7 +217,7 @@ class TensorflowNetwork(Network):
 
     def _gather(self, split: SplitName, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
-        images, targets = self.data[split]
+        images, targets = self.splits[split]
         return tf.cast(tf.gather(images, indices), tf.float32), tf.gather(targets, indices)
 
 
@@ -301,38 +302,38 @@ def from_canonical(array: NDArray[Any]) -> NDArray[Any]:
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
-def crop_and_flip(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+def crop_and_flip(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, selections: tf.Tensor) -> tf.Tensor:
     """(B, 3, 32, 32) → the same shape.  The selections hold zeros and a one per row, so the products are exact."""
-    above, beside = tf.gather(table, rows)[:, None], tf.gather(table, columns)[:, None]
+    above, beside = tf.gather(selections, rows)[:, None], tf.gather(selections, columns)[:, None]
     return tf.matmul(tf.matmul(above, images), beside, transpose_b=True)
 
 
-def normalize(images: tf.Tensor, how: str) -> tf.Tensor:
+def normalize(images: tf.Tensor, normalization: str) -> tf.Tensor:
     """Pixel values 0 … 255 → about zero mean and unit deviation.  `per-image` is `tf.image.per_image_standardization`."""
-    if how == "per-image":
+    if normalization == "per-image":
         centred = images - tf.reduce_mean(images, (1, 2, 3), keepdims=True)
         deviation = tf.sqrt(tf.reduce_mean(tf.square(centred), (1, 2, 3), keepdims=True))
         return centred / tf.maximum(deviation, int(np.prod(images.shape[1:])) ** -0.5)
-    mean, deviation = NORMALIZATION[how]
+    mean, deviation = NORMALIZATION[normalization]
     red, green, blue = tf.unstack(images, axis=1)
     channels = [(plane - 255 * m) / (255 * d) for plane, m, d in zip((red, green, blue), mean, deviation, strict=True)]
     return tf.stack(channels, 1)
 
 
-def drop(x: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, rate: float) -> tf.Tensor:
+def drop(x: tf.Tensor, row_keys: tf.Tensor, column_keys: tf.Tensor, rate: float) -> tf.Tensor:
     """(B, features), the kept ones scaled by 1 / (1 - rate)."""
-    return x * (tf.cast(keep_mask(rows, columns, rate), x.dtype) * (1 / (1 - rate)))
+    return x * (tf.cast(keep_mask(row_keys, column_keys, rate), x.dtype) * (1 / (1 - rate)))
 
 
-def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float) -> tf.Tensor:
+def keep_mask(row_keys: tf.Tensor, column_keys: tf.Tensor, rate: float) -> tf.Tensor:
     """`job.core.dropout.keep_mask` in uint32, whose arithmetic has GPU kernels (int32's runs on the host)."""
     shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
-    word = lambda value: tf.constant(value, tf.uint32)  # noqa: E731
-    x = xor(rows[:, None], columns[None, :])
-    x = xor(x, shift(x, word(16))) * word(dropout.MULTIPLIERS[0])
-    x = xor(x, shift(x, word(15))) * word(dropout.MULTIPLIERS[1])
-    x = xor(x, shift(x, word(16)))
-    return shift(x, word(8)) >= word(dropout.threshold(rate))
+    uint32 = partial(tf.constant, dtype=tf.uint32)
+    x = xor(row_keys[:, None], column_keys[None, :])
+    x = xor(x, shift(x, uint32(16))) * uint32(dropout.MULTIPLIERS[0])
+    x = xor(x, shift(x, uint32(15))) * uint32(dropout.MULTIPLIERS[1])
+    x = xor(x, shift(x, uint32(16)))
+    return shift(x, uint32(8)) >= uint32(dropout.threshold(rate))
 
 
 def smoothed_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: float) -> tf.Tensor:
@@ -341,10 +342,10 @@ def smoothed_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: flo
     return -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits, 1), 1))
 
 
-def clip(gradients: list[tf.Tensor], limit: float) -> list[tf.Tensor]:
-    """Scale so that the global norm is at most `limit` (Pascanu et al. 2013, with 1e-6 added to the norm)."""
+def clip(gradients: list[tf.Tensor], max_norm: float) -> list[tf.Tensor]:
+    """Scale so that the global norm is at most `max_norm` (Pascanu et al. 2013, with 1e-6 added to the norm)."""
     norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(g)) for g in gradients])))
-    factor = tf.minimum(limit / (norm + 1e-6), 1)
+    factor = tf.minimum(max_norm / (norm + 1e-6), 1)
     return [g * factor for g in gradients]
 
 

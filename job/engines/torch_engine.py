@@ -19,8 +19,8 @@ from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
 
-ACTIVATIONS = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
-SIGNED = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTIPLIERS)
+ACTIVATION_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+SIGNED_MULTIPLIERS = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTIPLIERS)
 
 
 class TorchEngine(Engine):
@@ -66,21 +66,21 @@ class TorchEngine(Engine):
 class TorchNetwork(Network):
     def __init__(self, device: torch.device, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float]) -> None:
         self.device, self.recipe, self.architecture, self.rate_factors = device, recipe, architecture, rate_factors
-        self.activation = ACTIVATIONS[recipe.precision]
+        self.activation_dtype = ACTIVATION_DTYPES[recipe.precision]
         self.dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
         self.model = build_model(architecture).to(device, self.dtype, memory_format=torch.channels_last)
         self.parameters = OrderedDict(self.model.named_parameters())
         self.optimizer_slots = {slot: {n: torch.zeros_like(p) for n, p in self.parameters.items()} for slot in recipe.slots}
-        self.columns = [self._to_device(dropout.column_keys(int(np.prod(d.in_shape))).view(np.int32)) for d in architecture.dropouts]
+        self.column_keys = [self._to_device(dropout.column_keys(int(np.prod(d.in_shape))).view(np.int32)) for d in architecture.dropouts]
         self.selections = self._to_device(selections())
         self.resize = self._to_device(resize_matrix(32, recipe.image_size)).to(self.dtype)
-        self.data: dict[SplitName, tuple[Tensor, Tensor]] = {}
+        self.splits: dict[SplitName, tuple[Tensor, Tensor]] = {}
         self.outcomes: list[Tensor] = []
 
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         planes = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
         targets = self._to_device(np.eye(self.architecture.classes, dtype=np.float32)[labels]).to(self.dtype)  # (N, classes)
-        self.data[split] = (planes, targets)
+        self.splits[split] = (planes, targets)
 
     def load(self, weights: Tensors, slots: Tensors) -> None:
         with torch.no_grad():
@@ -120,12 +120,12 @@ class TorchNetwork(Network):
         yield "normalize", x
         x = self.resize @ x @ self.resize.mT  # (B, 3, image_size, image_size)
         yield "resize", x
-        x = x.to(self.activation).contiguous(memory_format=torch.channels_last)
+        x = x.to(self.activation_dtype).contiguous(memory_format=torch.channels_last)
         position = 0
-        for layer, module in self.model.walk():
+        for layer, module in walk(self.model, self.architecture):
             if layer.kind == "dropout":
                 if keys is not None and self.recipe.dropout:
-                    x = drop(x, keys[position], self.columns[position], self.recipe.dropout)
+                    x = drop(x, keys[position], self.column_keys[position], self.recipe.dropout)
                 position += 1
             else:
                 x = apply(layer, module, x)
@@ -146,18 +146,18 @@ class TorchNetwork(Network):
             m, v = slots["first_moment"][name], slots["second_moment"][name]
             m.mul_(recipe.beta1).add_(g, alpha=1 - recipe.beta1)
             v.mul_(recipe.beta2).add_(g.mul_(g), alpha=1 - recipe.beta2)
-            first, second = 1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5
+            bias_correction1, bias_correction2_sqrt = 1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5
             if recipe.optimizer == "adam":
-                w.sub_(m / (v.sqrt().div_(second).add_(recipe.epsilon)), alpha=factor / first)
+                w.sub_(m / (v.sqrt().div_(bias_correction2_sqrt).add_(recipe.epsilon)), alpha=factor / bias_correction1)
             else:
-                w.sub_(m / (v.sqrt().add_(recipe.epsilon)), alpha=factor * second / first)
+                w.sub_(m / (v.sqrt().add_(recipe.epsilon)), alpha=factor * bias_correction2_sqrt / bias_correction1)
 
     def observe(self, plan: StepPlan) -> Tensors:
         images, targets, keys = self._batch(plan)
         yield "inputs", images.cpu().numpy()
         if self.recipe.dropout:
-            for layer, rows, columns in zip(self.architecture.dropouts, keys, self.columns, strict=True):
-                yield f"masks/{layer.name}", keep_mask(rows, columns, self.recipe.dropout).cpu().numpy()
+            for layer, row_keys, column_keys in zip(self.architecture.dropouts, keys, self.column_keys, strict=True):
+                yield f"masks/{layer.name}", keep_mask(row_keys, column_keys, self.recipe.dropout).cpu().numpy()
         for name, x in self.stages(images, keys):
             yield f"activations/{name}", x[:OBSERVED_IMAGES].detach().cpu().contiguous().numpy()
         yield "logits", x.detach().cpu().numpy()
@@ -168,9 +168,9 @@ class TorchNetwork(Network):
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if not self.outcomes:
             return np.zeros(0), np.zeros(0, np.int64)
-        table = torch.stack(self.outcomes).cpu().numpy()
+        losses, hits = torch.stack(self.outcomes).cpu().numpy().T
         self.outcomes.clear()
-        return table[:, 0].astype(np.float64), table[:, 1].astype(np.int64)
+        return losses.astype(np.float64), hits.astype(np.int64)
 
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -194,39 +194,12 @@ class TorchNetwork(Network):
 
     def _gather(self, split: SplitName, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
-        images, targets = self.data[split]
+        images, targets = self.splits[split]
         chosen = self._to_device(indices)
         return images[chosen].to(torch.float32), targets[chosen]
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
-
-
-class AlexNet(nn.Module):
-    """The layers of the table under torchvision's names, so that a checkpoint fits both."""
-
-    def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        parts: dict[str, OrderedDict[str, nn.Module]] = {"features": OrderedDict(), "classifier": OrderedDict()}
-        self.order = architecture.layers
-        for layer in architecture.layers:
-            part, _, index = layer.name.partition(".")
-            if index:
-                parts[part][index] = build_module(layer)
-        self.features = nn.Sequential(parts["features"])
-        self.avgpool = AdaptiveAverage(next(row for row in architecture.layers if row.kind == "avgpool").in_shape[1])
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Sequential(parts["classifier"])
-
-    def walk(self) -> Iterator[tuple[Layer, nn.Module]]:
-        for layer in self.order:
-            yield layer, self.get_submodule(layer.name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised (B, 3, image_size, image_size) → (B, classes), for those who load the model outside the job."""
-        for layer, module in self.walk():
-            x = apply(layer, module, x)
-        return x
 
 
 class AdaptiveAverage(nn.Module):
@@ -242,12 +215,17 @@ class AdaptiveAverage(nn.Module):
         return x if self.identity else matrix @ x @ matrix.mT  # (B, C, 6, 6)
 
 
-def build_model(architecture: Architecture) -> AlexNet:
-    with torch.nn.utils.skip_init_context() if hasattr(torch.nn.utils, "skip_init_context") else torch.no_grad():
-        return AlexNet(architecture)
+def build_model(architecture: Architecture) -> nn.Module:
+    """The modules of the table under torchvision's names, so that `named_parameters` are the canonical ones; `stages` runs them."""
+    model = nn.ModuleDict({"features": nn.Sequential(), "classifier": nn.Sequential()})
+    for layer in architecture.layers:
+        part, _, name = layer.name.rpartition(".")
+        model.get_submodule(part).add_module(name, build_module(layer))
+    return model
 
 
 def build_module(layer: Layer) -> nn.Module:
+    """The module for one row of the table."""
     match layer.kind:
         case "conv":
             symmetric = layer.padding[0] if layer.padding[0] == layer.padding[1] else 0
@@ -258,8 +236,18 @@ def build_module(layer: Layer) -> nn.Module:
             return nn.MaxPool2d(layer.kernel, layer.stride)
         case "relu":
             return nn.ReLU()
-        case _:
+        case "dropout":
             return nn.Dropout()
+        case "avgpool":
+            return AdaptiveAverage(layer.in_shape[1])
+        case "flatten":
+            return nn.Flatten()
+
+
+def walk(model: nn.Module, architecture: Architecture) -> Iterator[tuple[Layer, nn.Module]]:
+    """Each row of the table with its module."""
+    for layer in architecture.layers:
+        yield layer, model.get_submodule(layer.name)
 
 
 def apply(layer: Layer, module: nn.Module, x: Tensor) -> Tensor:
@@ -275,35 +263,35 @@ def apply(layer: Layer, module: nn.Module, x: Tensor) -> Tensor:
             return module(x)
 
 
-def crop_and_flip(images: Tensor, rows: Tensor, columns: Tensor, table: Tensor) -> Tensor:
+def crop_and_flip(images: Tensor, rows: Tensor, columns: Tensor, selections: Tensor) -> Tensor:
     """(B, 3, 32, 32) → the same shape.  The selections hold zeros and a one per row, so the products are exact."""
-    return table[rows].unsqueeze(1) @ images @ table[columns].unsqueeze(1).mT
+    return selections[rows].unsqueeze(1) @ images @ selections[columns].unsqueeze(1).mT
 
 
-def normalize(images: Tensor, how: str) -> Tensor:
+def normalize(images: Tensor, normalization: str) -> Tensor:
     """Pixel values 0 … 255 → about zero mean and unit deviation.  `per-image` is `tf.image.per_image_standardization`."""
-    if how == "per-image":
+    if normalization == "per-image":
         centred = images - images.mean((1, 2, 3), keepdim=True)
         deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt()
         return centred / deviation.clamp_min(images[0].numel() ** -0.5)
-    mean, deviation = NORMALIZATION[how]
+    mean, deviation = NORMALIZATION[normalization]
     red, green, blue = images.unbind(1)
     channels = [(plane - 255 * m) / (255 * d) for plane, m, d in zip((red, green, blue), mean, deviation, strict=True)]
     return torch.stack(channels, 1)
 
 
-def drop(x: Tensor, rows: Tensor, columns: Tensor, rate: float) -> Tensor:
+def drop(x: Tensor, row_keys: Tensor, column_keys: Tensor, rate: float) -> Tensor:
     """(B, features), the kept ones scaled by 1 / (1 - rate)."""
-    return x * (keep_mask(rows, columns, rate).to(x.dtype) * (1 / (1 - rate)))
+    return x * (keep_mask(row_keys, column_keys, rate).to(x.dtype) * (1 / (1 - rate)))
 
 
-def keep_mask(rows: Tensor, columns: Tensor, rate: float) -> Tensor:
+def keep_mask(row_keys: Tensor, column_keys: Tensor, rate: float) -> Tensor:
     """`job.core.dropout.keep_mask` in int32: a shift to the right drags the sign along, so the bits above are masked off."""
-    x = rows[:, None] ^ columns[None, :]
+    x = row_keys[:, None] ^ column_keys[None, :]
     x ^= (x >> 16) & 0xFFFF
-    x *= SIGNED[0]
+    x *= SIGNED_MULTIPLIERS[0]
     x ^= (x >> 15) & 0x1FFFF
-    x *= SIGNED[1]
+    x *= SIGNED_MULTIPLIERS[1]
     x ^= (x >> 16) & 0xFFFF
     return ((x >> 8) & 0xFFFFFF) >= dropout.threshold(rate)
 
@@ -314,10 +302,10 @@ def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) ->
     return -(targets * F.log_softmax(logits, 1)).sum(1).mean()
 
 
-def clip(gradients: list[Tensor], limit: float) -> None:
-    """Scale in place so that the global norm is at most `limit` (Pascanu et al. 2013, with 1e-6 added to the norm)."""
+def clip(gradients: list[Tensor], max_norm: float) -> None:
+    """Scale in place so that the global norm is at most `max_norm` (Pascanu et al. 2013, with 1e-6 added to the norm)."""
     norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
-    factor = (limit / (norm + 1e-6)).clamp_max(1)
+    factor = (max_norm / (norm + 1e-6)).clamp_max(1)
     for g in gradients:
         g.mul_(factor)
 

@@ -54,11 +54,3 @@ def test_positions_of_dropout():
 def test_same_padding_gives_a_quarter_of_the_side(size, expected):
     assert same_padding(size, kernel=11, stride=4) == expected
     assert (size + sum(expected) - 11) // 4 + 1 == -(-size // 4)
-
-
-def test_the_map_that_a_dense_layer_sees():
-    table = alexnet()
-    assert table.shape_before("classifier.1") == (256, 6, 6)
-    assert table.shape_before("classifier.4") == (4096,)
-    with pytest.raises(KeyError):
-        table.shape_before("features.0")

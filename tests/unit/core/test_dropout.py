@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from job.core.dropout import column_keys, keep_mask, mix, threshold, to_channels_last
+from job.core.dropout import keep_mask, mix, threshold
 from job.core.sampling import row_keys
 
 
@@ -64,10 +64,3 @@ def test_layers_and_steps_have_unrelated_masks():
     one, other, later = (keep_mask(row_keys(1, step, layer, 64), 512, 0.5) for step, layer in ((0, 0), (0, 1), (1, 0)))
     for mask in (other, later):
         assert abs((one == mask).mean() - 0.5) < 0.02
-
-
-def test_channels_last_order_is_that_of_the_transposed_map():
-    keys = column_keys(4 * 3 * 2)
-    expected = keys.reshape(4, 3, 2).transpose(1, 2, 0).ravel()
-    np.testing.assert_array_equal(to_channels_last(keys, (4, 3, 2)), expected)
-    np.testing.assert_array_equal(to_channels_last(keys, (24,)), keys)
