@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from job.analysis.previous_attempt import predecessor
+from job.analysis.previous_attempt import describe_previous_attempt
 from job.core import metrics
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
@@ -138,7 +138,7 @@ class Training:
             "image": self.options.image,
         }
         self.run.claim(self.claim)
-        if note := predecessor(self.run):
+        if note := describe_previous_attempt(self.run):
             self.say(note)
         self.engine.prepare(self.recipe, self.architecture, rate_factors(self.recipe, self.architecture))
         self.engine.place("train", self.data.train.images, self.data.train.labels)
