@@ -31,12 +31,12 @@ def doctor(as_json: bool, **values: Any) -> int:
     from job import engines
     from job.cli.train import cache_folder
     from job.doctor import examine
-    from job.doctor.page import Question
+    from job.doctor.page import Setup
 
     recipe = resolve(values)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))  # so that what was put is deleted
     os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")  # a page in a minute: no long patience with a store that is away
-    question = Question(
+    setup = Setup(
         recipe=recipe,
         engines=(values["engine"],) if values["engine"] else engines.installed(),
         device=values["device"],
@@ -48,7 +48,7 @@ def doctor(as_json: bool, **values: Any) -> int:
         grace=values["grace"],
     )
     lines = []
-    for line in examine(question):
+    for line in examine(setup):
         lines.append(line)
         if not as_json:
             click.echo(f"{click.style(line.level, fg=COLORS[line.level])}  {line.check:<18} {line.reason}")
