@@ -16,7 +16,7 @@ from job.core.recipe import Recipe
 
 CROP_PADDING = 4
 OFFSETS = 2 * CROP_PADDING + 1
-"""A crop starts at one of 9 rows and one of 9 columns of the padded image."""
+"""A crop starts at one of 9 rows and at one of 9 columns of the padded image."""
 
 
 class Purpose(IntEnum):

@@ -98,13 +98,13 @@ def _report(engine: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def measure(engine_name: str, device: str) -> dict[str, Any]:
-    """The report of this process: environment, differences as (found, allowed), peak memory in bytes.  Raises JobError."""
+    """In the process of its own: environment, differences as (found, allowed), peak memory.  Raises JobError."""
     from job import engines
 
     engine = engines.load(engine_name)(device=device, threads=1)
     architecture = SMALL.architecture()
     weights = dict(initial_weights(SMALL, architecture, 0))
-    images, labels = random_images(SMALL.batch_size)
+    images, labels = pictures(SMALL.batch_size)
     indices = np.arange(SMALL.batch_size)
 
     def prepare(recipe: Recipe) -> None:
@@ -160,7 +160,7 @@ def difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return largest if np.isfinite(largest) else float("inf")
 
 
-def random_images(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def pictures(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     generator = np.random.Generator(np.random.PCG64(0))
     return generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), (np.arange(count) % 10).astype(np.uint8)
 

@@ -78,7 +78,7 @@ class Options:
     flush_timeout: float = 600.0
     """seconds that a run waits at its end for the store to take all results"""
     spool: Path | None = None
-    """folder in which uploads wait; None: beside a local output, else in the folder for temporary files"""
+    """folder in which uploads wait; None: in a local output, else in the folder for temporary files"""
     spool_limit: int = 2 << 30
     """bytes that may wait in the spool; beyond them training waits"""
     image: str = ""
