@@ -1,4 +1,4 @@
-"""What the figures of a run say about its setting: a handful of rules, each finding with what was seen, when, and what to change."""
+"""Rules that find common problems of a run in its figures.  Each finding says what was measured, when, and what to change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,31 +12,38 @@ Rows = Sequence[Row]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
+    """One problem, as sentences for the log, the summary and the report."""
+
     title: str
     seen: str
+    """the figures that show it"""
     when: str
+    """in which samples or steps"""
     change: str
+    """what to do about it"""
 
 
 IDLE_GPU = 60.0
-"""median utilisation in % below which the device counts as waiting"""
+"""median GPU utilisation, in %, below which the GPU counts as waiting"""
 BUSY_HOST = 0.9
-"""share of its CPUs that the process uses, above which the host counts as the reason"""
+"""share of its CPUs that the process uses, from which on the host counts as the reason"""
 DATA_SHARE = 0.1
-"""… or this share of the training time that goes into preparing steps"""
+"""share of the training time spent on preparing steps, from which on the host counts as the reason"""
 THROTTLED = 0.1
-"""share of samples, or seconds of waiting in each second"""
+"""share of the samples (GPU), or of the time (CPU quota), from which on throttling is reported"""
 STALLED = 0.05
-"""share of the time"""
+"""share of the time above which waiting for checkpoints or for the store is reported"""
 START_UP = 0.3
+"""share of the time from which on start-up is reported"""
 FEW_ROWS = 5
+"""samples below which a rule says nothing"""
 THERMAL, POWER = {"thermal", "hardware_thermal"}, {"power_cap", "power_brake", "hardware_slowdown"}
-"""of job.telemetry.nvml.THROTTLE_REASONS; the others are settings"""
+"""names in job.telemetry.nvml.THROTTLE_REASONS; the other reasons are settings, not problems"""
 
 
 def findings(*, time: Mapping[str, float], rows: Rows, checkpoint: Mapping[str, float] | None = None) -> list[dict[str, str]]:
-    """`time`: seconds by purpose (job.core.time_ledger); `rows`: resource samples of all attempts (job.telemetry.sampler); `checkpoint`:
-    interval_seconds between two and store_seconds that one takes."""
+    """The findings, as dicts.  `time`: seconds by purpose (job.core.time_ledger); `rows`: resource samples of all attempts
+    (job.telemetry.sampler); `checkpoint`: store_seconds of the last one and interval_seconds between two."""
     rules = (
         idle_device(time, rows),
         near_memory_limit(rows),
@@ -53,7 +60,7 @@ def findings(*, time: Mapping[str, float], rows: Rows, checkpoint: Mapping[str, 
 
 
 def idle_device(time: Mapping[str, float], rows: Rows) -> Finding | None:
-    """While steps are taken; start-up and evaluation do not count."""
+    """Low utilisation while steps are taken; start-up and evaluation do not count."""
     known = [(row, _mean(row, "utilization_percent")) for row in _at_work(rows)]
     busy = [(row, value) for row, value in known if value is not None]
     if len(busy) < FEW_ROWS or (usual := median(value for _, value in busy)) >= IDLE_GPU:
@@ -140,9 +147,9 @@ def throttled_gpu(rows: Rows, reasons: set[str], title: str, change: str) -> Fin
         return None
     names = ", ".join(sorted({name for _, found in held for name in found}))
     clock = min((g["sm_clock_mhz"] for row, _ in held for g in row["gpus"] if "sm_clock_mhz" in g), default=None)
-    told = f" Its clock fell to {clock} MHz." if clock is not None else ""
+    slowed = f" Its clock fell to {clock} MHz." if clock is not None else ""
     return Finding(
-        title=title, seen=f"The driver gives as reason: {names}.{told}", when=_when([row for row, _ in held], len(known)), change=change
+        title=title, seen=f"The driver gives as reason: {names}.{slowed}", when=_when([row for row, _ in held], len(known)), change=change
     )
 
 
@@ -188,20 +195,20 @@ def start_up(time: Mapping[str, float]) -> Finding | None:
 
 
 def _mean(row: Row, name: str) -> float | None:
-    """Over the GPUs that tell it."""
+    """Over the GPUs that report this field; None without one."""
     values = [gpu[name] for gpu in row.get("gpus", ()) if name in gpu]
     return sum(values) / len(values) if values else None
 
 
 def _at_work(rows: Rows) -> Iterator[Row]:
-    """Rows in whose interval steps were taken."""
+    """Rows during whose interval steps were taken."""
     for before, row in pairwise(rows):
         if row.get("step", 1) != before.get("step", 0) and row.get("attempt") == before.get("attempt"):
             yield row
 
 
 def _when(rows: Rows, among: int) -> str:
-    """Where in the run these rows lie."""
+    """How many of `among` samples these rows are, and from which step to which."""
     steps = f", from step {rows[0]['step']} to {rows[-1]['step']}" if rows and "step" in rows[0] and "step" in rows[-1] else ""
     return f"in {len(rows)} of {among} samples{steps}"
 

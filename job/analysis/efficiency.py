@@ -1,4 +1,4 @@
-"""What a run made of its machine: where the time went, how fast, how much memory and energy; as figures and as lines for the log."""
+"""How well a run used its machine: time, speed, memory and energy, as figures for the summary and as lines for the log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ Rows = Sequence[Mapping[str, Any]]
 def efficiency(
     *, totals: Mapping[str, float], wall_seconds: float, lines: Sequence[Mapping[str, Any]], macs: int, resources: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `lines` of metrics.jsonl; `macs` of the
-    forward pass of one image; `resources`: what `Sampler.stop` told.
+    """For summary.json.  `totals` (seconds by purpose) and `wall_seconds` are over all attempts; `lines` are those of metrics.jsonl; `macs`
+    are those of the forward pass of one image; `resources` is what `Sampler.stop` returned.
 
-    Energy is that of the epochs whose whole work was measured, so that it fits the images it is divided by."""
+    Energy counts only the epochs that were measured as a whole, so that it belongs to the images by which it is divided."""
     speeds = [line["images_per_second"] for line in lines if line["kind"] == "interval"]
     median = float(np.median(speeds)) if speeds else None
     found: dict[str, Any] = {
@@ -36,7 +36,7 @@ def efficiency(
 
 
 def wall_seconds(rows: Rows, attempt: str, own: float) -> float:
-    """Of all attempts: `own` seconds of this one, and of each earlier one the age of its process in the last sample that it stored."""
+    """Of all attempts: `own` seconds of this one, plus the age of each earlier one's process in the last sample that it stored."""
     ages: dict[str, float] = {
         row["attempt"]: row["process_seconds"] for row in rows if row["attempt"] != attempt and "process_seconds" in row
     }
@@ -44,7 +44,7 @@ def wall_seconds(rows: Rows, attempt: str, own: float) -> float:
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
-    """The last lines of the log but one."""
+    """Lines for the end of the log: time, speed, memory, energy, and each finding."""
     time, resources = summary["time"], summary["resources"]
     total = sum(time.values()) or 1.0
     parts = ", ".join(f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in time.items() if seconds >= 0.05)
@@ -63,7 +63,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _flop(rate: float) -> str:
-    """With the prefix that leaves one to three digits before the point."""
+    """With the largest prefix from M to P that leaves at least 1."""
     for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if rate >= size:
             return f"{rate / size:.1f} {prefix}FLOP/s"

@@ -1,4 +1,4 @@
-"""What became of the attempt before this one: where it left no word, its last resource sample may tell."""
+"""Why the attempt before this one ended: where it stored no end.json, its last resource sample can show the reason."""
 
 import json
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from job.runs.run import Run
 Row = Mapping[str, Any]
 
 NEAR_LIMIT = 0.9
-"""share of the memory"""
+"""used memory, as a share of the limit, that counts as near it"""
 
 
-def predecessor(run: Run) -> str | None:
-    """A line about the attempt before this one, where it left no end.json; None where it did, or there was none."""
+def describe_previous_attempt(run: Run) -> str | None:
+    """A line for the log if the attempt before this one stored no end.json; None if it did, or if this attempt is the first."""
     others = [attempt for attempt in attempts_of(run) if attempt.name < run.attempt]
     if not others or others[-1].end is not None:
         return None
-    why = probably_out_of_memory(last_row(run, others[-1].name)) or "killed, or its node was lost"
-    return f"attempt {others[-1].name} ended without a word: {why}"
+    reason = probably_out_of_memory(last_row(run, others[-1].name)) or "killed, or its node was lost"
+    return f"attempt {others[-1].name} ended without a word: {reason}"
 
 
 def last_row(run: Run, attempt: str) -> Row:
-    """The newest resource sample that an attempt has stored; empty without one."""
+    """The last resource sample that an attempt stored; empty if there is none."""
     segments = run.store.list(run.key("attempts", attempt, "resources-"))
     if not segments:
         return {}
@@ -32,19 +32,19 @@ def last_row(run: Run, attempt: str) -> Row:
 
 
 def probably_out_of_memory(row: Row) -> str | None:
-    """What the last sample of an attempt without an end says, or None."""
+    """The sign of a lack of memory in the last sample of an attempt, as a phrase; None without one."""
     if row.get("container_out_of_memory_kills"):
         return "out of memory: the kernel had killed a process of its container"
     used, limit, whose = memory(row)
     return (
         f"probably out of memory: in its last sample {used / 1e9:.2f} of the {whose}'s {limit / 1e9:.2f} GB were in use"
-        if (memory_share(row) >= NEAR_LIMIT)
+        if memory_share(row) >= NEAR_LIMIT
         else None
     )
 
 
 def memory(row: Row) -> tuple[float, float, str]:
-    """(used, limit, whose) in bytes: the container's where it has a limit, else the node's; zeros where neither is known."""
+    """(bytes used, bytes of the limit, whose limit): the container's where it has one, else the node's; zeros where neither is known."""
     for whose, used, limit in (
         ("container", "container_memory_bytes", "container_memory_limit_bytes"),
         ("node", "host_memory_used_bytes", "host_memory_total_bytes"),
@@ -55,5 +55,6 @@ def memory(row: Row) -> tuple[float, float, str]:
 
 
 def memory_share(row: Row) -> float:
+    """Used memory as a share of the limit; 0 where it is not known."""
     used, limit, _ = memory(row)
     return used / limit if limit else 0.0

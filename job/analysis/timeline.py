@@ -1,4 +1,4 @@
-"""When each attempt was at work on a run, and when its checkpoints came, as far as claims, ends and resource samples tell."""
+"""When each attempt worked on a run and reached its checkpoints, as far as claims, ends and resource samples show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ from job.runs.results import Attempt, Results
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One attempt; times are seconds since 1970."""
+    """The time of one attempt, in seconds since 1970."""
 
     attempt: str
     begin: float
     end: float
     last_sign: bool
-    """True: there is no end.json, so `end` is its last sign of life"""
+    """True: the attempt stored no end.json, so `end` is its last sign of life"""
     checkpoints: dict[int, float]
-    """step → when it was reached, for those that are stored"""
+    """step → time at which it was reached, for each stored checkpoint"""
 
 
 def timeline(run: Results) -> list[Span]:
-    """Oldest first; attempts whose claim has no time are left out."""
+    """One span for each attempt, oldest first; attempts whose claim has no start time are left out."""
     return [_span(run, attempt) for attempt in run.attempts if attempt.claim.get("started")]
 
 
 def stored_steps(run: Results, attempt: str) -> list[int]:
-    """Steps of the checkpoints that the attempt has stored and that are still there."""
+    """Steps of the attempt's checkpoints that are in the store, ascending."""
     return sorted(int(name.split("-")[1]) for name in run.checkpoints if name.endswith(attempt))
 
 
@@ -33,7 +33,7 @@ def _span(run: Results, attempt: Attempt) -> Span:
     begin = float(attempt.claim["started"])
     rows = [row for row in run.resources if row["attempt"] == attempt.name]
     newest = attempt.name == run.attempts[-1].name
-    spent = sum(run.summary.get("time", {}).values()) if newest and len(run.attempts) == 1 else 0.0  # of the last attempt alone
+    spent = sum(run.summary.get("time", {}).values()) if newest and len(run.attempts) == 1 else 0.0  # the time is that of all attempts
     end = max([begin + spent, *(row["time"] for row in rows)])
     reached = {step: at for step in stored_steps(run, attempt.name) if (at := _reached(rows, step)) is not None}
     if newest and end > begin and (last := run.summary.get("steps")) in stored_steps(run, attempt.name):
@@ -42,4 +42,5 @@ def _span(run: Results, attempt: Attempt) -> Span:
 
 
 def _reached(rows: Sequence[Mapping[str, float]], step: int) -> float | None:
+    """Time of the first sample at or after `step`; None without one."""
     return next((row["time"] for row in rows if row.get("step", -1) >= step), None)

@@ -15,7 +15,7 @@ from job import __version__
 from job.core.exits import Exit, JobError
 
 COMMANDS = ("train", "runs", "compare", "report", "evaluate", "predict", "pull", "sync", "data", "describe", "trace", "parity", "doctor")
-"""each a function of its own name in `job.cli.NAME`, imported when it is asked for"""
+"""each is the function `NAME` of the module `job.cli.NAME`, which is imported when the command is used"""
 
 
 class Commands(click.Group):
@@ -31,7 +31,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader has seen enough; what is left in the buffers must not raise again
+        except BrokenPipeError:  # the reader closed the pipe; flushing the buffers must not raise again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return Exit.DONE
 
@@ -39,27 +39,28 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def cli() -> None:
-    """Train AlexNet on CIFAR-10 in PyTorch and in TensorFlow/Keras, and keep everything a comparison needs."""
+    """Train AlexNet on CIFAR-10 in PyTorch and in TensorFlow/Keras, and store everything that a comparison needs."""
 
 
 def main() -> None:
-    """Run the command and end the process with one of the designed exit codes."""
-    signal.signal(signal.SIGTERM, _leave)  # `train` sets its own once it knows what to store
+    """Run the command and end the process with one of the codes of `Exit`."""
+    signal.signal(signal.SIGTERM, _terminate)  # `train` installs a handler of its own
     code = _run()
-    if threading.active_count() > 1:  # an upload that hangs would be waited for, past the grace period
+    if threading.active_count() > 1:  # sys.exit would wait for an upload that hangs, beyond the grace period
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """At once: an exception could be lost, raised as it is wherever the process happens to be."""
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End the process at once: an exception, raised wherever the process happens to be, could be lost."""
     os.write(2, b"alexnet: stopped by SIGTERM. The same command goes on or begins again.\n")
     os._exit(Exit.NOT_STORED)
 
 
 def _run() -> int:
+    """The exit code, after printing the error if there is one."""
     try:
         code = cli.main(standalone_mode=False)
         return code if isinstance(code, int) else Exit.DONE

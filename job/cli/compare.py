@@ -3,19 +3,19 @@
 import click
 
 READERS = 16
-"""runs that are read at the same time"""
+"""runs that are read in parallel"""
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--anyway", is_flag=True, help="Give a verdict even where the comparison is unfair; it says so.")
+@click.option("--anyway", is_flag=True, help="Give a verdict even if the comparison is unfair; it then says so.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def compare(runs: tuple[str, ...], anyway: bool, as_json: bool) -> int:
-    """Say whether RUNs (FOLDER/ID or s3://bucket/prefix/ID) differ, on the same test images.
+    """Test whether the accuracies of RUNs (FOLDER/ID or s3://bucket/prefix/ID) differ on the same test images.
 
-    First comes everything in which the runs differ. Where that makes the comparison unfair, the verdict is withheld.
+    The output starts with every setting in which the runs differ. If that makes the comparison unfair, the verdict is withheld.
 
-    Exit codes: 0 with a verdict, 1 if it is withheld, 2 where there is no run or it has not ended, 65 if one is damaged.
+    Exit codes: 0 with a verdict, 1 if it is withheld, 2 if a run does not exist or has not ended, 65 if one is damaged.
     """
     import json
     from concurrent.futures import ThreadPoolExecutor

@@ -9,7 +9,7 @@ from job.cli import options
 
 @click.group()
 def data() -> None:
-    """Datasets in a store."""
+    """Store datasets."""
 
 
 @data.command()
@@ -18,9 +18,9 @@ def data() -> None:
 @options.mirror
 @options.cache
 def push(source: str, target: str, mirror: str | None, cache: Path | None) -> None:
-    """Put a dataset into the store once, for networks that cannot reach its origin; `alexnet train --data s3://…` reads it.
+    """Copy a dataset to a store, for machines that cannot reach its origin; `alexnet train --data s3://…` reads it.
 
-    It is stored as .bin files in the layout of CIFAR-10, and every file is read back. It is safe to repeat.
+    It is stored as .bin files in the layout of CIFAR-10, and every file is read back and verified. It is safe to repeat.
     """
     from job.data import bucket, sources
     from job.storage.opening import open_store

@@ -8,7 +8,7 @@ from job.cli.recipes import recipe_options, resolve
 @click.command()
 @recipe_options
 def describe(**values: object) -> None:
-    """Print the layers: output shape, parameters, multiply-accumulates (MACs) for one image."""
+    """Print the layers of the network: output shape, parameters and multiply-accumulate operations (MACs) for one image."""
     architecture = resolve(values).architecture()
     click.echo(f"{'layer':<20}{'kind':<10}{'output shape':<18}{'parameters':>14}{'MACs':>16}")
     for layer in architecture.layers:

@@ -1,4 +1,4 @@
-"""`alexnet doctor`: will this node and this store do?"""
+"""`alexnet doctor`."""
 
 import json
 import os
@@ -16,26 +16,26 @@ COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command()
-@click.option("--output", envvar="ALEXNET_OUTPUT", help="Folder or s3://bucket/prefix to try. Without it no store is tried.")
-@click.option("--data", envvar="ALEXNET_DATA", help="Dataset to read, as for `alexnet train`. Without it none is read.")
-@click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="The framework. Default: all that are installed.")
+@click.option("--output", envvar="ALEXNET_OUTPUT", help="Folder or s3://bucket/prefix to check. Without it no store is checked.")
+@click.option("--data", envvar="ALEXNET_DATA", help="Dataset to read, as for `alexnet train`. Without it no dataset is checked.")
+@click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="Framework to check. Default: all that are installed.")
 @recipe_options
 @options.device
 @options.mirror
 @options.cache
 @options.spool
 @options.grace
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the page.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the page.")
 def doctor(as_json: bool, **values: Any) -> int:
-    """Say on one page whether this node and this store will do.  Exit code 0, or 78 if a line fails."""
+    """Check whether this node and this store can run the job, on one page.  Exit code 0, or 78 if a check fails."""
     from job import engines
     from job.doctor import examine
-    from job.doctor.page import Question
+    from job.doctor.page import Setup
 
     recipe = resolve(values)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))  # so that what was put is deleted
-    os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")  # a page in a minute: no long patience with a store that is away
-    question = Question(
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))  # an exception, so that stored objects are deleted
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")  # the page takes a minute: few retries if the store is away
+    setup = Setup(
         recipe=recipe,
         engines=(values["engine"],) if values["engine"] else engines.installed(),
         device=values["device"],
@@ -47,7 +47,7 @@ def doctor(as_json: bool, **values: Any) -> int:
         grace=values["grace"],
     )
     lines = []
-    for line in examine(question):
+    for line in examine(setup):
         lines.append(line)
         if not as_json:
             click.echo(f"{click.style(line.level, fg=COLORS[line.level])}  {line.check:<18} {line.reason}")

@@ -12,14 +12,14 @@ from job.cli.models import model_options
 @click.command()
 @click.argument("run", metavar="RUN")
 @model_options
-@click.option("--data", envvar="ALEXNET_DATA", help="Where the dataset is, as for `train`. Default: the run's own, by its name.")
+@click.option("--data", envvar="ALEXNET_DATA", help="Dataset, as for `alexnet train`. Default: the one of the run, by its name.")
 @options.cache
 @options.mirror
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None, as_json: bool, **values: Any) -> int:
-    """Recompute the test accuracy of RUN's stored model, in either engine, and say whether it agrees with what RUN recorded.
+    """Recompute the test accuracy of RUN's stored model, in either engine, and check that it agrees with the recorded one.
 
-    The exit code is 1 where it does not.
+    The exit code is 1 if it does not.
     """
     import json
     from dataclasses import asdict
@@ -32,8 +32,8 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
     model = inference.load_model(run, **values)
     found = inference.evaluate(model, images)
     if as_json:
-        told = {"run": model.run.id, "checkpoint": model.checkpoint, "engine": model.engine.name, "test_accuracy": found.accuracy}
-        click.echo(json.dumps(told | asdict(found), indent=1))
+        model_facts = {"run": model.run.id, "checkpoint": model.checkpoint, "engine": model.engine.name, "test_accuracy": found.accuracy}
+        click.echo(json.dumps(model_facts | asdict(found), indent=1))
     else:
         low, high = found.interval
         click.echo(
@@ -45,6 +45,7 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
 
 
 def verdict(found: Any, *, same_data: bool) -> str:
+    """One sentence: does the recomputed accuracy agree with the recorded one?"""
     if not same_data:
         return "These are not the data of the run (another fingerprint), so there is nothing to compare with."
     if found.recorded is None:

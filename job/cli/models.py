@@ -1,4 +1,4 @@
-"""The options of the commands that put a stored model to work."""
+"""Options of the commands that run a stored model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,10 @@ import click
 from job.cli import options
 
 OPTIONS = (
-    click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="Default: the run's, where it is installed."),
+    click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="Framework. Default: the run's, if it is installed."),
     options.device,
-    click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: as in the run."),
-    click.option("--checkpoint", metavar="NAME", help="One of the run's checkpoints. Default: the model that its summary names."),
+    click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: as many as in the run."),
+    click.option("--checkpoint", metavar="NAME", help="Checkpoint of the run. Default: the model that its summary names."),
 )
 
 

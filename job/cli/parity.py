@@ -29,12 +29,12 @@ WORDS = {
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--limit", "limits", multiple=True, metavar="KIND=VALUE", help="Another limit, such as logits=1e-6; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+@click.option("--limit", "limits", multiple=True, metavar="KIND=VALUE", help="Replace a limit, such as logits=1e-6; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
-    """Compare two traces, files or s3://…, layer by layer; exit 1 where they differ by more than rounding may.
+    """Compare two traces, A and B (files or s3://…), layer by layer; the exit code is 1 if they differ by more than rounding.
 
-    Inputs, initial weights and dropout masks must be equal to the bit.  fp64: all else within 1e-11 of the largest value of
+    Inputs, initial weights and dropout masks must be equal to the bit.  fp64: everything else within 1e-11 of the largest value of
     its tensor, at every step (weights under Adam 1e-8).  fp32, at step 0: activations, logits and loss 5e-6, gradients 1e-2 of their norm.
     """
     from job.parity.compare import compare
@@ -45,11 +45,11 @@ def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps({"a": _facts(one), "b": _facts(other), **found.as_dict()}, indent=1, allow_nan=False))
         else:
-            click.echo(rendered(found, one, other))
+            click.echo(report(found, one, other))
     return FAILED if found.failure else Exit.DONE
 
 
-def rendered(found: "Parity", one: "Trace", other: "Trace") -> str:
+def report(found: "Parity", one: "Trace", other: "Trace") -> str:
     """Title, table and verdict."""
     recipe = one.facts["recipe"]
     title = (
@@ -66,7 +66,7 @@ def rendered(found: "Parity", one: "Trace", other: "Trace") -> str:
 
 
 def table(found: "Parity", one: "Trace") -> list[str]:
-    """A line for each layer, in network order: the worst relative difference over all observed steps."""
+    """One line for each layer, in network order: its largest relative difference over all observed steps."""
     from job.parity.compare import KINDS
 
     layers = list(dict.fromkeys(d.layer for d in found.differences if d.kind in ("inputs", "activations", "logits", "loss")))
@@ -83,6 +83,7 @@ def table(found: "Parity", one: "Trace") -> list[str]:
 
 
 def described(difference: "Difference") -> str:
+    """What differs, when, and by how much."""
     when = "before the first step" if difference.step < 0 else f"at step {difference.step}"
     what = WORDS[difference.kind].format(difference.name)
     if difference.note:

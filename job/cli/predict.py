@@ -8,17 +8,18 @@ import click
 from job.cli.models import model_options
 
 SHOWN = 3
+"""classes printed for each image"""
 
 
 @click.command()
 @click.argument("run", metavar="RUN")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @model_options
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def predict(run: str, images: tuple[Path, ...], as_json: bool, **values: Any) -> None:
-    """Say what RUN's model sees in each IMAGE: the three most probable classes.
+    """Print the three most probable classes of each IMAGE, according to RUN's model.
 
-    Of each picture the largest square in the middle is scaled to 32 × 32 pixels.
+    Each image is cropped to its largest central square and scaled to 32 × 32 pixels.
     """
     import json
 

@@ -11,7 +11,7 @@ import click
 def pull(run: str, folder: Path) -> None:
     """Copy RUN (s3://bucket/prefix/ID or FOLDER/ID) to DIR/ID and verify it.
 
-    An interrupted pull goes on where it was. DIR can be read like any output folder: `alexnet report DIR/ID`.
+    After an interruption, the same command continues. DIR can be read like any output folder: `alexnet report DIR/ID`.
     """
     from job.runs.pull import Pull
     from job.runs.results import open_run

@@ -13,16 +13,16 @@ from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe, from_toml
 
 OVERRIDES = ("epochs", "batch_size", "image_size", "width", "precision", "validation")
-"""recipe keys with a flag of their own; `--set` reaches all"""
-OTHER = (
+"""recipe keys that have a flag of their own; `--set` changes every key"""
+OTHER_VARIABLES = (
     *("ENGINE", "DATA", "OUTPUT", "RUN_ID", "SEED", "DEVICE", "RECIPE", "MIRROR", "CACHE", "INIT_FROM", "SUBSET", "THREADS", "IMAGE"),
     *("GRACE", "FLUSH_TIMEOUT", "SPOOL", "SPOOL_LIMIT", "LOG_FORMAT"),
 )
-"""`ALEXNET_*` variables that are no recipe keys"""
+"""`ALEXNET_*` variables that are not recipe keys, without the prefix"""
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--recipe`, `--set` and a flag for each of OVERRIDES.  Values stay strings: the recipe checks them."""
+    """`--recipe`, `--set` and a flag for each of OVERRIDES.  Values stay strings, which the recipe parses and checks."""
     for key in reversed(OVERRIDES):
         command = click.option(f"--{key.replace('_', '-')}", key, metavar="VALUE", help=f"Same as --set {key}=VALUE.")(command)
     command = click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe; may be repeated.")(
@@ -34,11 +34,12 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="ALEXNET_RECIPE",
         show_default=True,
         metavar="NAME|FILE",
-        help="A recipe of the package or a TOML file.",
+        help="Name of a packaged recipe, or a TOML file.",
     )(command)
 
 
 def packaged() -> list[str]:
+    """Names of the recipes in the package, sorted."""
     return sorted(f.name.removesuffix(".toml") for f in resources.files("job").joinpath("recipes").iterdir() if f.name.endswith(".toml"))
 
 
@@ -73,9 +74,9 @@ def _read(name: str) -> Recipe:
 
 
 def _environment() -> dict[str, str]:
-    """`ALEXNET_<KEY>` for each key of a recipe; other `ALEXNET_*` variables get a line, for they may be a slip of the pen."""
+    """`ALEXNET_<KEY>` for each key of a recipe; a line on stderr names each unknown `ALEXNET_*` variable, which may be misspelt."""
     keys = {f"ALEXNET_{f.name.upper()}": f.name for f in fields(Recipe)}
-    known = {f"ALEXNET_{name}" for name in OTHER}
+    known = {f"ALEXNET_{name}" for name in OTHER_VARIABLES}
     for variable in os.environ:
         # a Service called alexnet makes Kubernetes set ALEXNET_SERVICE_HOST, ALEXNET_PORT and the like
         if (

@@ -12,11 +12,11 @@ from job.cli.compare import READERS
     default="report",
     show_default=True,
     metavar="FOLDER|FILE.html|s3://…",
-    help="Where the page (report.html, if this names no file) and, beside it, the figures as PNG files go.",
+    help="Where to write the page (report.html, unless this names a file) and, beside it, the figures as PNG files.",
 )
-@click.option("--anyway", is_flag=True, help="Give a verdict even where the comparison is unfair; it says so.")
+@click.option("--anyway", is_flag=True, help="Give a verdict even if the comparison is unfair; it then says so.")
 def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
-    """Write one self-contained page about RUNs (FOLDER/ID or s3://bucket/prefix/ID): figures, curves, statistics, what differs."""
+    """Write one self-contained page about RUNs (FOLDER/ID or s3://bucket/prefix/ID): figures, curves, statistics, settings that differ."""
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
     from tempfile import TemporaryDirectory

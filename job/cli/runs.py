@@ -2,21 +2,21 @@
 
 import click
 
-KEYS = ("run", "engine", "recipe", "epoch", "test_accuracy", "images_per_second", "state", "age")
+SORT_KEYS = ("run", "engine", "recipe", "epoch", "test_accuracy", "images_per_second", "state", "age")
 
 
 @click.command()
 @click.argument("where", metavar="FOLDER|s3://…", envvar="ALEXNET_OUTPUT", default="runs")
 @click.option(
     "--sort",
-    type=click.Choice(KEYS),
+    type=click.Choice(SORT_KEYS),
     default="run",
     show_default=True,
-    help="Column to sort by; greatest epochs, accuracy, speed first.",
+    help="Column to sort by; the largest epochs, accuracies and speeds come first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def runs(where: str, sort: str, as_json: bool) -> None:
-    """List the runs in a folder or a bucket: what they are, how far they got, how good they are, and which are at work."""
+    """List the runs in a folder or a bucket: engine, recipe, epochs, test accuracy, speed and state."""
     import json
     from dataclasses import asdict
 
@@ -47,6 +47,7 @@ def runs(where: str, sort: str, as_json: bool) -> None:
 
 
 def ago(seconds: float) -> str:
+    """An age in the largest unit that fits, such as `3 h ago`."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"

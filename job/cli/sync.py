@@ -9,10 +9,10 @@ import click
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @click.argument("target", metavar="s3://…|FOLDER")
 def sync(folder: Path, target: str) -> None:
-    """Deliver the runs in DIR, such as one that a run kept because its store was away, to the store they belong into.
+    """Upload the runs in DIR, such as the folder that a run left because its store was away, to a store.
 
-    What is there is not sent again, and nothing there is overwritten. The summary goes last, so that a run counts as finished only when it
-    is whole. It is safe to repeat.
+    Objects that the store already has are not sent again, and nothing is overwritten. The summary is uploaded last, so that a run counts
+    as finished only when it is complete. It is safe to repeat.
     """
     from job.runs.sync import sync as deliver
     from job.storage.opening import open_store

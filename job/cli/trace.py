@@ -15,22 +15,22 @@ from job.core.recipe import Recipe
 
 @click.command()
 @click.option(
-    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="The framework. An image has its own default."
+    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="Framework. Default: the one that is installed."
 )
 @recipe_options
 @click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=50, show_default=True, help="Steps of training; the schedule spans them.")
+@click.option("--steps", type=click.IntRange(1), default=50, show_default=True, help="Training steps, over which the schedule runs.")
 @click.option(
-    "--at", type=int, multiple=True, show_default="0, 1, -1", help="A step to write down in full, from 0; -1 is the last. May be repeated."
+    "--at", type=int, multiple=True, show_default="0, 1, -1", help="Step to record in full, from 0; -1 is the last. May be repeated."
 )
 @click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: all that may be used.")
-@click.option("--output", required=True, metavar="FILE|s3://…", help="The safetensors file to write.")
+@click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: all CPUs of the process.")
+@click.option("--output", required=True, metavar="FILE|s3://…", help="Safetensors file to write.")
 def trace(**values: Any) -> int:
-    """Write down what N training steps compute, on generated images; no dataset is needed.
+    """Record what --steps training steps compute, on generated images; no dataset is needed.
 
-    In float64 (the default, --precision fp64) two engines differ by rounding alone, which `alexnet parity` proves; float32 is
-    what runs use.  --width 0.0625 --image-size 64 --batch-size 8 take seconds.
+    In float64 (the default, --precision fp64) two engines differ only by rounding, which `alexnet parity` proves; runs use
+    float32.  With --width 0.0625 --image-size 64 --batch-size 8 it takes seconds.
     """
     recipe = _precise(resolve(values))
     from job import engines
@@ -40,7 +40,7 @@ def trace(**values: Any) -> int:
 
     at = observed_steps(values["at"], values["steps"])
     store, key = split(values["output"])
-    store.list(key)  # a bucket that is not there is told before the work, not after it
+    store.list(key)  # a missing bucket is reported before the work, not after it
     threads = values["threads"] or len(os.sched_getaffinity(0))
     engine = engines.open_engine(values["engine"] or _only_engine(), device=values["device"], threads=threads)
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
@@ -56,7 +56,7 @@ def trace(**values: Any) -> int:
 
 
 def _precise(recipe: Recipe) -> Recipe:
-    """float64 where no precision was asked for."""
+    """The recipe, in float64 if its precision is `auto`.  Raises JobError (2) for bf16."""
     if recipe.precision == "bf16":
         raise JobError(Exit.USAGE, "--precision bf16: a trace is taken in fp64, the proof, or fp32, the report. Choose one of them.")
     return recipe.with_values({"precision": "fp64"}) if recipe.precision == "auto" else recipe

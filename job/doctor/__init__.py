@@ -1,7 +1,6 @@
-"""Will this node and this store do for the run?  A page of lines, each pass, warn or fail, in under a minute.
+"""Can this node and this store run the job?  A page of checks, each pass, warn or fail, in under a minute.
 
-Every check tries the real thing with the parts that training uses: the engine's kernels, the store's verbs, the dataset's reader.
-Nothing that it puts stays.
+Each check uses what training uses: the engine's kernels, the store's operations, the dataset's reader.  Whatever it stores, it deletes.
 """
 
 import queue
@@ -9,14 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 
-from job.doctor.page import Line, Question
+from job.doctor.page import Line, Setup
 
-BUDGET = 50.0
+PAGE_SECONDS = 50.0
 """seconds for the whole page"""
-LEAST = 20.0
-"""seconds that the store gets, however long the kernels took"""
-CLEARING = 5.0
-"""seconds in which what was put is deleted, when the page ends early"""
+MIN_SECONDS = 20.0
+"""seconds that the store and the dataset have at least, however long the kernels took"""
+CLEANUP_SECONDS = 5.0
+"""seconds for deleting what was stored, if the page ends early"""
 LATE_STORE = Line(
     check="store",
     level="fail",
@@ -31,34 +30,34 @@ LATE_DATASET = Line(
 )
 
 
-def examine(question: Question) -> Iterator[Line]:
-    """The page, line by line."""
+def examine(setup: Setup) -> Iterator[Line]:
+    """The lines of the page, each as soon as its check is done."""
     from job.doctor import kernel, node, storage
 
     begun = time.monotonic()
     yield node.packages()
-    reports = kernel.run(question.engines, question.device)
-    found, absent = node.gpus()
-    yield node.gpu(question.device, found, absent)
-    yield from kernel.lines(reports, gpu_expected=bool(found) and question.device != "cpu")
-    yield node.memory(node.needs(question.recipe, reports), node.limits(), node.used_bytes())
+    reports = kernel.measure_all(setup.engines, setup.device)
+    found, absent = node.visible_gpus()
+    yield node.gpu(setup.device, found, absent)
+    yield from kernel.lines(reports, gpu_expected=bool(found) and setup.device != "cpu")
+    yield node.memory(node.memory_needs(setup.recipe, reports), node.limits(), node.used_bytes())
     yield node.cpus(node.limits())
     yield node.shared_memory()
-    yield from node.disks(question)
-    if question.output is not None:
-        seconds = max(LEAST, BUDGET - (time.monotonic() - begun))
-        yield from within(seconds, LATE_STORE, storage.examine(question))
-    if question.data is not None:
-        seconds = max(LEAST, BUDGET - (time.monotonic() - begun))
-        yield from within(seconds, LATE_DATASET, storage.dataset(question))
+    yield from node.disks(setup)
+    if setup.output is not None:
+        seconds = max(MIN_SECONDS, PAGE_SECONDS - (time.monotonic() - begun))
+        yield from within(seconds, LATE_STORE, storage.check_store(setup))
+    if setup.data is not None:
+        seconds = max(MIN_SECONDS, PAGE_SECONDS - (time.monotonic() - begun))
+        yield from within(seconds, LATE_DATASET, storage.check_dataset(setup))
 
 
 def within(seconds: float, late: Line, lines: Iterator[Line]) -> Iterator[Line]:
-    """`lines` as they come from a thread of their own; when the time is over, `late`."""
+    """`lines`, drawn on a thread of their own; after `seconds` without an end, `late`."""
     found: queue.SimpleQueue[Line | Exception | None] = queue.SimpleQueue()
     closing = threading.Event()
 
-    def work() -> None:
+    def run() -> None:
         try:
             for line in lines:
                 found.put(line)
@@ -68,9 +67,9 @@ def within(seconds: float, late: Line, lines: Iterator[Line]) -> Iterator[Line]:
         except Exception as error:
             found.put(error)
         finally:
-            getattr(lines, "close", lambda: None)()  # clears away what was put
+            getattr(lines, "close", lambda: None)()  # deletes what was stored
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     end = time.monotonic() + seconds
     try:
@@ -82,4 +81,4 @@ def within(seconds: float, late: Line, lines: Iterator[Line]) -> Iterator[Line]:
         yield late
     finally:
         closing.set()
-        thread.join(CLEARING)
+        thread.join(CLEANUP_SECONDS)

@@ -1,6 +1,6 @@
-"""`python -m job.doctor.kernel ENGINE DEVICE`: does this framework compute right here?
+"""`python -m job.doctor.kernel ENGINE DEVICE`: does this framework compute correctly here?
 
-In a process of its own, for no process survives both frameworks, and a driver that crashes or hangs should not take the page with it.
+It runs in a process of its own: no process can import both frameworks, and a driver that crashes or hangs must not end the page.
 
 The kernels are those of training, on a small network: a convolution and a dense layer are recomputed with NumPy in float64, one optimiser
 step is taken, and where the device computes in bf16 its logits are compared with those in float32.
@@ -24,19 +24,19 @@ from job.core.recipe import Recipe
 from job.core.sampling import plan
 from job.doctor.page import Line, failed
 
-SECONDS = 45.0
-"""for importing a framework and its kernels; an import alone can take many seconds on a cold disk"""
+TIMEOUT = 45.0
+"""seconds for importing a framework and running its kernels; an import alone can take many seconds on a cold disk"""
 SMALL = Recipe(name="kernel", image_size=64, width=0.25, batch_size=8, dropout=0.0, precision="fp32", crop=False, flip=False)
 TOLERANCE = 1e-4
-"""largest difference, as a share of the largest value, of float32 sums over some thousand products"""
+"""largest accepted difference, relative to the largest value, of float32 sums over some thousand products"""
 BF16_TOLERANCE = 0.1
-"""bf16 keeps 8 bits, and eight layers round one after the other"""
+"""the same for bf16, which has 8 significant bits, and eight layers round in turn"""
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def run(engines: tuple[str, ...], device: str) -> list[dict[str, Any]]:
-    """One report of each engine, from processes that run side by side."""
+def measure_all(engines: tuple[str, ...], device: str) -> list[dict[str, Any]]:
+    """One report for each engine, from processes that run in parallel."""
     command = [sys.executable, "-m", "job.doctor.kernel"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [(engine, subprocess.Popen([*command, engine, device], **pipes)) for engine in engines]
@@ -85,10 +85,10 @@ def _line(report: dict[str, Any], gpu_expected: bool) -> Line:
 
 def _report(engine: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
     try:
-        output, errors = process.communicate(timeout=SECONDS)
+        output, errors = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
-        reason = f"{engine}: not finished after {SECONDS:.0f} s. Look at the load of the node, its disk and its GPU."
+        reason = f"{engine}: not finished after {TIMEOUT:.0f} s. Look at the load of the node, its disk and its GPU."
         return {"engine": engine, "error": reason, "late": True}
     if process.returncode == 0:
         report: dict[str, Any] = json.loads(output.splitlines()[-1])
@@ -129,7 +129,7 @@ def measure(engine_name: str, device: str) -> dict[str, Any]:
 
 
 def compare(seen: Arrays, weights: Arrays) -> dict[str, tuple[float, float]]:
-    """The first convolution and the first dense layer, each from the engine's own input to it."""
+    """Name → (found, allowed) difference of the first convolution and the first dense layer, recomputed from the engine's inputs."""
     layers = SMALL.architecture().layers
     conv = next(layer for layer in layers if layer.kind == "conv")
     dense = next(layer for layer in layers if layer.kind == "dense")
@@ -147,7 +147,7 @@ def compare(seen: Arrays, weights: Arrays) -> dict[str, tuple[float, float]]:
 
 
 def convolution(images: NDArray[Any], weight: NDArray[Any], layer: Layer) -> NDArray[np.float64]:
-    """images (B, C, H, W), weight (O, C, k, k) → (B, O, H', W')."""
+    """images (B, C, H, W), weight (O, C, k, k) → (B, O, H', W'), in float64, without the bias."""
     padded = np.pad(images.astype(np.float64), ((0, 0), (0, 0), layer.padding, layer.padding))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (layer.kernel, layer.kernel), axis=(2, 3))
     strided = windows[:, :, :: layer.stride, :: layer.stride]  # (B, C, H', W', k, k)
@@ -156,7 +156,7 @@ def convolution(images: NDArray[Any], weight: NDArray[Any], layer: Layer) -> NDA
 
 
 def difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The largest one, as a share of the largest value; infinite where `found` holds no numbers."""
+    """The largest difference, relative to the largest expected value; infinite if `found` has values that are not finite."""
     largest = float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
     return largest if np.isfinite(largest) else float("inf")
 

@@ -15,22 +15,22 @@ import psutil
 
 from job.core.recipe import Recipe
 from job.data.cifar_binary import RECORD
-from job.doctor.page import Line, Question, failed
+from job.doctor.page import Line, Setup, failed
 from job.runs.run import KEPT
 from job.storage.errors import StoreError
 from job.storage.files import local_errors
 from job.telemetry.cgroup import Cgroup, Limits
 
 PACKAGES = ("alexnet-job", "numpy", "boto3", "safetensors", "nvidia-ml-py")
-SHARED = "/dev/shm"  # noqa: S108
+SHARED_MEMORY = "/dev/shm"  # noqa: S108
 IMAGES = 60_000
-"""CIFAR-10's"""
-TIGHT = 1.1
-"""a limit below this many times the need is worth a warning: allocators and file buffers are not in the sum"""
-FRAMEWORK = 820_000_000
-"""bytes that either framework took on a CPU (torch 2.14 and TensorFlow 2.21, x86-64), for where its process gave no figure"""
-SPOOLED, STORED = 2, KEPT + 2
-"""checkpoints at the same time: in the spool one on its way and one being written; in the store also the best one"""
+"""of CIFAR-10, training and test"""
+MEMORY_MARGIN = 1.1
+"""memory below the need times this gives a warning, since allocators and file buffers are not in the sum"""
+FRAMEWORK_BYTES = 820_000_000
+"""bytes that either framework took on a CPU (torch 2.14 and TensorFlow 2.21, x86-64), used if the kernel check gave no figure"""
+SPOOLED_CHECKPOINTS, STORED_CHECKPOINTS = 2, KEPT + 2
+"""that exist at the same time: in the spool one being uploaded and one being written; in the store also the best one"""
 
 
 def limits() -> Limits:
@@ -38,7 +38,7 @@ def limits() -> Limits:
 
 
 def used_bytes() -> int | None:
-    """By the container, this process included."""
+    """Memory in use by the container, this process included; None where it is not known."""
     return Cgroup().usage().memory_bytes
 
 
@@ -55,8 +55,8 @@ def packages() -> Line:
     return Line(check="packages", level="pass", reason=", ".join(found))
 
 
-def gpus() -> tuple[list[dict[str, Any]], str]:
-    """What NVML shows of each visible device; where there is none, why."""
+def visible_gpus() -> tuple[list[dict[str, Any]], str]:
+    """(facts of each visible device, "" or the reason why there is none), from NVML."""
     from job.telemetry.gpu import NoDriver, devices
 
     try:
@@ -85,13 +85,13 @@ def _device(facts: Mapping[str, Any]) -> str:
     return f"{facts['name']}{size}{' (a MIG slice)' if facts['mig'] else ''}"
 
 
-def needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
-    """Host bytes of a training, part by part.  The framework's share is the peak of the process that tried its kernels."""
+def memory_needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
+    """Part → bytes of host memory that a training needs.  The framework's part is the peak of the process that checked its kernels."""
     architecture = recipe.architecture()
     size = np.dtype(recipe.dtype).itemsize
     measured = [report for report in reports if "memory_bytes" in report]
     found = {
-        "framework": max((report["memory_bytes"] for report in measured), default=FRAMEWORK),
+        "framework": max((report["memory_bytes"] for report in measured), default=FRAMEWORK_BYTES),
         "dataset, twice": 2 * IMAGES * RECORD,
         "snapshot, a tensor at a time": size * max(int(np.prod(shape)) for shape in architecture.parameter_shapes.values()),
     }
@@ -102,23 +102,23 @@ def needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def memory(parts: Mapping[str, int], limit: Limits, used: int | None) -> Line:
-    """`used`: what the container holds already."""
+    """`parts`: the need, part by part; `used`: bytes that the container uses already."""
     need, total = sum(parts.values()), psutil.virtual_memory()
     room = total.available if limit.memory_bytes is None else min(limit.memory_bytes - (used or 0), total.available)
-    told = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
+    listing = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items())
     source = (
         f"the node's {total.total / 1e9:.1f} GB, as the container has no limit"
         if limit.memory_bytes is None
         else f"the container's limit of {limit.memory_bytes / 1e9:.2f} GB (cgroup {limit.version})"
     )
-    reason = f"about {need / 1e9:.2f} GB needed ({told}), {room / 1e9:.2f} GB free of {source}"
-    if room >= TIGHT * need:
+    reason = f"about {need / 1e9:.2f} GB needed ({listing}), {room / 1e9:.2f} GB free of {source}"
+    if room >= MEMORY_MARGIN * need:
         return Line(check="memory", level="pass", reason=reason)
     return Line(
         check="memory",
         level="warn" if room >= need else "fail",
         reason=reason,
-        remedy=f"Raise resources.limits.memory or `docker run --memory` to {TIGHT * need / 1e9 + (used or 0) / 1e9:.1f} GB, "
+        remedy=f"Raise resources.limits.memory or `docker run --memory` to {MEMORY_MARGIN * need / 1e9 + (used or 0) / 1e9:.1f} GB, "
         "or choose a smaller batch_size or width.",
     )
 
@@ -135,27 +135,27 @@ def cpus(limit: Limits) -> Line:
 
 
 def shared_memory() -> Line:
-    """No process of ours uses it, so that any size will do."""
+    """The job does not use /dev/shm, so that every size passes."""
     try:
-        size = f"{shutil.disk_usage(SHARED).total / 1e6:.0f} MB"
+        size = f"{shutil.disk_usage(SHARED_MEMORY).total / 1e6:.0f} MB"
     except OSError:
         size = "absent"
-    return Line(check=SHARED, level="pass", reason=f"{size}; none is needed")
+    return Line(check=SHARED_MEMORY, level="pass", reason=f"{size}; none is needed")
 
 
-def disks(question: Question) -> Iterator[Line]:
-    """Room for what waits in the spool and, with a local `--output`, for what stays."""
+def disks(setup: Setup) -> Iterator[Line]:
+    """Free space for the checkpoints in the spool and, with a local `--output`, in the output folder."""
     from job.storage.folder import FolderStore
     from job.storage.opening import open_store
 
     local = None
-    if question.output is not None and not question.output.startswith("s3:"):
-        store = open_store(question.output)
+    if setup.output is not None and not setup.output.startswith("s3:"):
+        store = open_store(setup.output)
         assert isinstance(store, FolderStore)
         local = store.root
-        yield disk("disk of --output", local, STORED * question.checkpoint_bytes, f"{STORED} checkpoints")
-    spool = question.spool or local or Path(tempfile.gettempdir())
-    yield disk("disk of the spool", spool, SPOOLED * question.checkpoint_bytes, f"{SPOOLED} checkpoints")
+        yield disk("disk of --output", local, STORED_CHECKPOINTS * setup.checkpoint_bytes, f"{STORED_CHECKPOINTS} checkpoints")
+    spool = setup.spool or local or Path(tempfile.gettempdir())
+    yield disk("disk of the spool", spool, SPOOLED_CHECKPOINTS * setup.checkpoint_bytes, f"{SPOOLED_CHECKPOINTS} checkpoints")
 
 
 def disk(check: str, folder: Path, need: int, what: str) -> Line:

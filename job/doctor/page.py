@@ -1,4 +1,4 @@
-"""What the page is made of, and what it is asked."""
+"""The lines of the page, and the setup that is checked."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,15 +12,15 @@ Level = Literal["pass", "warn", "fail"]
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One finding."""
+    """The result of one check."""
 
     check: str
-    """what was looked at"""
+    """name of the check"""
     level: Level
     reason: str
-    """what was seen, with its figures"""
+    """what was found, with its figures"""
     remedy: str = ""
-    """what to do about it"""
+    """what to do about it; "" for a pass"""
 
     @property
     def as_dict(self) -> dict[str, str]:
@@ -28,14 +28,14 @@ class Line:
 
 
 def failed(check: str, error: Exception) -> Line:
-    """The project's errors are one paragraph: first what happened, then what to do."""
+    """A failed check, from one of the project's errors: its first sentence is the reason, the rest the remedy."""
     reason, _, remedy = str(error).partition(". ")
     return Line(check=check, level="fail", reason=reason.removesuffix("."), remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is to run here, and where its results go.  None: not asked for."""
+class Setup:
+    """What is to run here, and where its results go.  None: not given, so not checked."""
 
     recipe: Recipe
     engines: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The store and the dataset: every verb that training uses, tried under a prefix of its own that is empty again afterwards."""
+"""The store and the dataset: every operation that training uses, on objects under a prefix of their own, which are deleted afterwards."""
 
 import hashlib
 import os
@@ -11,76 +11,77 @@ from dataclasses import replace
 from pathlib import Path
 
 from job.core.exits import JobError
-from job.doctor.page import Level, Line, Question, failed
+from job.doctor.page import Level, Line, Setup, failed
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import local_errors
 from job.storage.folder import FolderStore
 from job.storage.opening import open_store
 from job.storage.store import Store
 
-SMALL = 1_000_000
-LARGE = 32 << 20
-"""bytes; S3 objects above 16 MiB go up in parts"""
-LEAST_LARGE = 17 << 20
-SECONDS = 12.0
-"""for the large object to go up; on a slow store it is made smaller"""
-PATIENCE = 30.0
-SKEW_OK, SKEW_MOST = 60.0, 300.0
-"""seconds; S3 refuses signatures that are 15 minutes off"""
+SMALL_BYTES = 1_000_000
+LARGE_BYTES = 32 << 20
+"""S3 objects above 16 MiB are uploaded in parts"""
+MIN_LARGE_BYTES = 17 << 20
+UPLOAD_SECONDS = 12.0
+"""for uploading the large object; if a store is too slow for that, the object is made smaller"""
+MAX_UPLOAD_SECONDS = 30.0
+"""estimated for the smaller object, above which it is not tried"""
+SKEW_WARN, SKEW_FAIL = 60.0, 300.0
+"""seconds of clock skew above which the check warns or fails; S3 refuses signatures that are 15 minutes off"""
 
 
-def examine(question: Question) -> Iterator[Line]:
-    assert question.output is not None
+def check_store(setup: Setup) -> Iterator[Line]:
+    assert setup.output is not None
     try:
-        store = open_store(question.output)
+        store = open_store(setup.output)
     except JobError as error:
         yield failed("store", error)
         return
-    trial = Trial(store, question)
+    check = StoreCheck(store, setup)
     try:
-        yield from trial.lines()
+        yield from check.lines()
     finally:
-        trial.clear_away()
+        check.clean_up()
 
 
-class Trial:
-    """One after the other, as each tells whether the next makes sense."""
+class StoreCheck:
+    """Checks of one store, in order: some are left out if an earlier one fails."""
 
-    def __init__(self, store: Store, question: Question) -> None:
-        self.store, self.question = store, question
+    def __init__(self, store: Store, setup: Setup) -> None:
+        self.store, self.setup = store, setup
         self.folder = f".doctor-{secrets.token_hex(4)}"
         self.keys: list[str] = []
-        """of objects that may be there"""
+        """of objects that this check may have stored"""
         self.upload_rate: float | None = None
-        """bytes/s"""
+        """bytes/s of the largest upload so far"""
         root = store.root if isinstance(store, FolderStore) else Path("/")
         self.new_folders = [path for path in (root, *root.parents) if not path.exists()]
 
     def lines(self) -> Iterator[Line]:
-        listed = self.tried("list", self.list)
+        listed = self.run("list", self.list)
         # a refusal for lack of rights comes from a store that was reached; after all else no other verb would fare better
         if listed.level == "fail" and "access denied" not in listed.reason:
             yield Line(check="store", level="fail", reason=listed.reason, remedy=f"{listed.remedy} (No other right was tried.)")
             return
         yield Line(check="store", level="pass", reason=f"{self.store.url} answers{self._server()}")
         yield listed
-        yield self.tried("clock", self.clock)
-        put = self.tried("put", self.put)
+        yield self.run("clock", self.clock)
+        put = self.run("put", self.put)
         yield put
-        yield self.tried("get", self.get)
+        yield self.run("get", self.get)
         if put.level == "pass":
-            yield self.tried("multipart", self.large)
-            yield self.tried("conditional put", self.conditional)
+            yield self.run("multipart", self.multipart)
+            yield self.run("conditional put", self.conditional_put)
         else:
             for check in ("multipart", "conditional put"):
                 yield Line(check=check, level="fail", reason="not tried, as put fails", remedy="Mend that first.")
-        deleted = self.tried("delete", self.delete)
+        deleted = self.run("delete", self.delete)
         left = f" Left behind: {self.folder}/." if deleted.level == "fail" and self.keys else ""
         yield replace(deleted, remedy=deleted.remedy + left)
         if self.upload_rate is not None:
             yield self.throughput(self.upload_rate)
 
-    def tried(self, check: str, action: Callable[[], Line]) -> Line:
+    def run(self, check: str, action: Callable[[], Line]) -> Line:
         try:
             return action()
         except (StoreError, NotFound, FileNotFoundError) as error:
@@ -95,18 +96,18 @@ class Trial:
         before = time.time()
         skew = self.store.now() - (before + time.time()) / 2
         reason = f"the store's is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
-        if abs(skew) <= SKEW_OK:
+        if abs(skew) <= SKEW_WARN:
             return Line(check="clock", level="pass", reason=reason)
-        level: Level = "warn" if abs(skew) <= SKEW_MOST else "fail"
+        level: Level = "warn" if abs(skew) <= SKEW_FAIL else "fail"
         return Line(check="clock", level=level, reason=reason, remedy="Set the wrong one (NTP). S3 refuses what is 15 minutes off.")
 
     def put(self) -> Line:
-        self.small = os.urandom(SMALL)
+        self.small = os.urandom(SMALL_BYTES)
         begun = time.monotonic()
         self.store.put(self._key("small"), self.small)
         seconds = time.monotonic() - begun
-        self.upload_rate = SMALL / seconds
-        return Line(check="put", level="pass", reason=f"{SMALL / 1e6:.0f} MB in {seconds:.2f} s")
+        self.upload_rate = SMALL_BYTES / seconds
+        return Line(check="put", level="pass", reason=f"{SMALL_BYTES / 1e6:.0f} MB in {seconds:.2f} s")
 
     def get(self) -> Line:
         begun = time.monotonic()
@@ -118,17 +119,17 @@ class Trial:
             return self._altered("get")
         return Line(check="get", level="pass", reason=f"the same bytes in {time.monotonic() - begun:.2f} s")
 
-    def large(self) -> Line:
-        """A file above the size from which on boto3 sends parts; in a folder no larger than a checkpoint."""
+    def multipart(self) -> Line:
+        """Put and get a file that boto3 uploads in parts; in a folder, one that is no larger than a checkpoint."""
         assert self.upload_rate
         in_folder = isinstance(self.store, FolderStore)
         check = "multipart"
-        size = min(LARGE, self.question.checkpoint_bytes) if in_folder else LARGE
-        size = size if size / self.upload_rate <= SECONDS or in_folder else LEAST_LARGE
-        if size / self.upload_rate > PATIENCE:
+        size = min(LARGE_BYTES, self.setup.checkpoint_bytes) if in_folder else LARGE_BYTES
+        size = size if size / self.upload_rate <= UPLOAD_SECONDS or in_folder else MIN_LARGE_BYTES
+        if size / self.upload_rate > MAX_UPLOAD_SECONDS:
             reason = f"not tried, as the store takes {self.upload_rate / 1e6:.2f} MB/s"
             return Line(check=check, level="warn", reason=reason, remedy="Use a faster store, or try `alexnet train` on it.")
-        place = self.question.spool if self.question.spool and self.question.spool.is_dir() else Path(tempfile.gettempdir())
+        place = self.setup.spool if self.setup.spool and self.setup.spool.is_dir() else Path(tempfile.gettempdir())
         with tempfile.TemporaryDirectory(dir=place, prefix="alexnet-doctor-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "large"
             data = os.urandom(size)
@@ -147,7 +148,7 @@ class Trial:
         reason = f"{size / 1e6:.0f} MB up in {up:.1f} s, the same bytes down in {down:.1f} s; half uploads can be aborted"
         return Line(check=check, level="pass", reason=f"{reason} ({dropped} found)" if dropped else reason)
 
-    def conditional(self) -> Line:
+    def conditional_put(self) -> Line:
         begun = time.monotonic()
         if self.store.conditional:
             seconds = time.monotonic() - begun
@@ -171,7 +172,7 @@ class Trial:
         return Line(check="delete", level="pass", reason=f"{deleted} objects, nothing is left of this trial")
 
     def throughput(self, rate: float) -> Line:
-        size, grace = self.question.checkpoint_bytes, self.question.grace
+        size, grace = self.setup.checkpoint_bytes, self.setup.grace
         reason = f"{rate / 1e6:.1f} MB/s: a checkpoint of {size / 1e6:.1f} MB takes {size / rate:.1f} s, the grace period is {grace:.0f} s"
         if size / rate <= grace:
             return Line(check="throughput", level="pass", reason=reason)
@@ -183,7 +184,7 @@ class Trial:
             "or use a faster store.",
         )
 
-    def clear_away(self) -> None:
+    def clean_up(self) -> None:
         with suppress(StoreError):
             for key in self.keys:
                 self.store.delete(key)
@@ -197,22 +198,22 @@ class Trial:
 
     def _server(self) -> str:
         server = str(getattr(self.store, "server", ""))
-        told = {"https": "; its name resolves and its certificate is trusted", "http": "; its name resolves, it speaks no TLS"}
-        return f" at {server}{told.get(server.partition(':')[0], '')}" if server else ""
+        scheme_notes = {"https": "; its name resolves and its certificate is trusted", "http": "; its name resolves, it speaks no TLS"}
+        return f" at {server}{scheme_notes.get(server.partition(':')[0], '')}" if server else ""
 
     def _altered(self, check: str) -> Line:
         remedy = "Expected the bytes that were put. Look at proxies on the way and at the store's disks."
         return Line(check=check, level="fail", reason="other bytes came back", remedy=remedy)
 
 
-def dataset(question: Question) -> Iterator[Line]:
-    """Read whole, as training does."""
+def check_dataset(setup: Setup) -> Iterator[Line]:
+    """Read the whole dataset, as training does."""
     from job.data.sources import load
 
-    assert question.data is not None
+    assert setup.data is not None
     begun = time.monotonic()
     try:
-        data = load(question.data, cache=question.cache, mirror=question.mirror)
+        data = load(setup.data, cache=setup.cache, mirror=setup.mirror)
     except JobError as error:
         yield failed("dataset", error)
         return

@@ -45,7 +45,7 @@ def page(output: Path | str, code: int, *words: str, **variables: str) -> dict[s
         assert line["reason"]
         assert line["remedy"] or line["level"] == "pass", line
     lines = {line["check"]: line for line in found["lines"]}
-    assert len(lines) == len(found["lines"]), "a check is told twice"
+    assert len(lines) == len(found["lines"]), "a check is reported twice"
     return lines
 
 
@@ -237,7 +237,7 @@ def limit(gigabytes: float | None) -> Limits:
 
 
 def test_too_little_memory() -> None:
-    parts = node.needs(Recipe(), [REPORT])
+    parts = node.memory_needs(Recipe(), [REPORT])
     need = sum(parts.values()) / 1e9
     assert 1.5 < need < 3.0, "the promise is 3 GB"
     small = node.memory(parts, limit(1.0), 100_000_000)
@@ -251,7 +251,7 @@ def test_too_little_memory() -> None:
 def test_a_gpu_holds_what_the_host_would() -> None:
     on_gpu = {**REPORT, "environment": {"device": "a card"}}
     weights = Recipe().architecture().parameters * 4
-    assert sum(node.needs(Recipe(), [REPORT]).values()) - sum(node.needs(Recipe(), [on_gpu]).values()) > 3 * weights
+    assert sum(node.memory_needs(Recipe(), [REPORT]).values()) - sum(node.memory_needs(Recipe(), [on_gpu]).values()) > 3 * weights
 
 
 def test_less_than_one_cpu() -> None:
@@ -280,7 +280,7 @@ def test_a_gpu_as_nvml_shows_it() -> None:
 def test_a_framework_that_takes_too_long() -> None:
     late = {"engine": "torch", "error": "torch: not finished after 45 s. Look at the node.", "late": True}
     assert [line.level for expected in (True, False) for line in kernel_lines([late], gpu_expected=expected)] == ["fail", "warn"]
-    parts = node.needs(Recipe(), [late])
+    parts = node.memory_needs(Recipe(), [late])
     assert parts["framework"] > 5e8
     assert "activations" in parts
 

@@ -121,7 +121,7 @@ def test_the_accounts_of_a_run(tmp_path: Path) -> None:
 
 
 def test_two_attempts_one_account(tmp_path: Path) -> None:
-    """The predecessor's end is told, and its time counts."""
+    """The end of the previous attempt is reported, and its time counts."""
     process = Process("torch", tmp_path, "two", "--epochs", "30")
     process.wait_for("epoch 3/")
     process.signal(signal.SIGKILL)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from job.analysis.diagnosis import findings
-from job.analysis.previous_attempt import predecessor, probably_out_of_memory
+from job.analysis.previous_attempt import describe_previous_attempt, probably_out_of_memory
 from job.core.time_ledger import PURPOSES
 from job.runs.run import Run
 from job.storage.files import encoded
@@ -151,19 +151,19 @@ def put(run, name, *samples):
     run.store.put(run.key("attempts", "0002-bbbbbb", name), "".join(json.dumps(row) + "\n" for row in samples).encode())
 
 
-def test_a_predecessor_that_was_killed_near_its_limit(run):
+def test_a_previous_attempt_that_was_killed_near_its_limit(run):
     put(run, "resources-9999.jsonl", {**HEALTHY, "container_memory_bytes": 7.9e9})
     put(run, "resources-10000.jsonl", HEALTHY, {**HEALTHY, "container_memory_bytes": 7.8e9})
-    assert predecessor(run) == (
+    assert describe_previous_attempt(run) == (
         "attempt 0002-bbbbbb ended without a word: probably out of memory: in its last sample 7.80 of the container's 8.00 GB were in use"
     )
 
 
-def test_other_predecessors(run):
-    assert predecessor(run) == "attempt 0002-bbbbbb ended without a word: killed, or its node was lost"
+def test_other_previous_attempts(run):
+    assert describe_previous_attempt(run) == "attempt 0002-bbbbbb ended without a word: killed, or its node was lost"
     put(run, "resources-0001.jsonl", HEALTHY)
-    assert predecessor(run) == "attempt 0002-bbbbbb ended without a word: killed, or its node was lost"
+    assert describe_previous_attempt(run) == "attempt 0002-bbbbbb ended without a word: killed, or its node was lost"
     put(run, "end.json", {"exit_code": 143, "reason": "stopped by SIGTERM"})
-    assert predecessor(run) is None
+    assert describe_previous_attempt(run) is None
     run.attempt = "0001-aaaaaa"
-    assert predecessor(run) is None
+    assert describe_previous_attempt(run) is None
