@@ -16,7 +16,7 @@ import psutil
 from job.core.recipe import Recipe
 from job.data.cifar_binary import RECORD
 from job.doctor.page import Line, Question, failed
-from job.runs.run import KEPT
+from job.runs.run import RETAINED
 from job.storage.errors import StoreError
 from job.storage.files import local_errors
 from job.telemetry.cgroup import Cgroup, Limits
@@ -29,7 +29,7 @@ TIGHT = 1.1
 """a limit below this many times the need is worth a warning: allocators and file buffers are not in the sum"""
 FRAMEWORK = 820_000_000
 """bytes that either framework took on a CPU (torch 2.14 and TensorFlow 2.21, x86-64), for where its process gave no figure"""
-SPOOLED, STORED = 2, KEPT + 2
+SPOOLED, STORED = 2, RETAINED + 2
 """checkpoints at the same time: in the spool one on its way and one being written; in the store also the best one"""
 
 

@@ -68,7 +68,7 @@ def keep(training: "Training", *, wait: bool = True) -> str:
                 temporary.replace(path)
         except (OSError, JobError):
             unwritten.append(name)
-    folder = spool.close(keep=True)
+    folder = spool.leave_undelivered()
     but = f" ({', '.join(unwritten)} could not be written there)" if unwritten else ""
     return (
         f"Not stored: {', '.join(missing)}. These objects are kept in {folder}{but}, as long as that folder lives; "

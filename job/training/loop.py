@@ -26,7 +26,7 @@ from job.core.schedule import learning_rate, rate_factors
 from job.core.time_ledger import Ledger
 from job.data.dataset import Dataset
 from job.engines import Engine, evaluate
-from job.runs.heartbeat import Watch
+from job.runs.heartbeat import Heartbeat
 from job.runs.run import Run
 from job.runs.spool import Spool
 from job.storage.files import encoded, local_errors
@@ -99,7 +99,7 @@ class Training:
         with self.ledger.spend("start-up"):
             self.open()
         self.spool = Spool(self.run, self.options.spool, limit=self.options.spool_limit, say=self.say)
-        self.watch = Watch(self.run, self.status)
+        self.heartbeat = Heartbeat(self.run, self.status)
         self.work = self.spool.folder / ".tmp-work"
         attempt = self.spool.path("attempts", self.run.attempt, "claim.json").parent
         self.sampler = Sampler(attempt, deliver=self.spool.add, say=self.say, gauges=self.gauges)
@@ -125,7 +125,7 @@ class Training:
             raise
         finally:
             self.sampler.stop()
-            self.watch.close()
+            self.heartbeat.close()
             self.spool.close()
 
     def open(self) -> None:
@@ -188,7 +188,7 @@ class Training:
 
     def check(self) -> None:
         """Raises what came up beside the training: a newer attempt, a store that refuses."""
-        self.watch.check()
+        self.heartbeat.check()
         self.spool.check()
         if self.spool.upload_seconds is not None and not self.told_time:
             self.tell_time()
