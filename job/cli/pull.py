@@ -16,4 +16,4 @@ def pull(run: str, folder: Path) -> None:
     from job.runs.pull import Pull
     from job.runs.results import open_run
 
-    Pull(open_run(run), folder, click.echo)()
+    Pull(open_run(run), folder, click.echo).run()

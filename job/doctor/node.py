@@ -16,7 +16,7 @@ import psutil
 from job.core.recipe import Recipe
 from job.data.cifar_binary import RECORD
 from job.doctor.page import Line, Setup, failed
-from job.runs.run import KEPT
+from job.runs.run import RETAINED
 from job.storage.errors import StoreError
 from job.storage.files import local_errors
 from job.telemetry.cgroup import Cgroup, Limits
@@ -29,7 +29,7 @@ MEMORY_MARGIN = 1.1
 """memory below the need times this gives a warning, since allocators and file buffers are not in the sum"""
 FRAMEWORK_BYTES = 820_000_000
 """bytes that either framework took on a CPU (torch 2.14 and TensorFlow 2.21, x86-64), used if the kernel check gave no figure"""
-SPOOLED_CHECKPOINTS, STORED_CHECKPOINTS = 2, KEPT + 2
+SPOOLED_CHECKPOINTS, STORED_CHECKPOINTS = 2, RETAINED + 2
 """that exist at the same time: in the spool one being uploaded and one being written; in the store also the best one"""
 
 

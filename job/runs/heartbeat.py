@@ -1,4 +1,4 @@
-"""A second pair of eyes on a run while it trains: looks every 30 s whether another attempt took over, and tells watchers how far it is."""
+"""A run's sign of life: every 30 s it looks whether another attempt took over, and tells watchers how far the training is."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,10 +10,10 @@ from job.runs.run import Run
 from job.storage.errors import StoreError
 
 SECONDS = 30.0
-"""between two looks"""
+"""between two beats"""
 
 
-class Watch:
+class Heartbeat:
     """`status` gives the facts for status.json.  `verdict` is the JobError (77 or 0) that ends this attempt, once there is one.
 
     A store that does not answer proves nothing, so its errors pass here; the uploads report them.
@@ -23,7 +23,7 @@ class Watch:
         self._run, self._status, self._seconds = run, status, seconds
         self.verdict: JobError | None = None
         self._closing = threading.Event()
-        threading.Thread(target=self._work, name="watch", daemon=True).start()
+        threading.Thread(target=self._work, name="heartbeat", daemon=True).start()
 
     def check(self) -> None:
         if self.verdict:
@@ -36,12 +36,12 @@ class Watch:
         while True:
             with suppress(StoreError):
                 try:
-                    self._run.look()
+                    self._run.raise_if_superseded()
                 except StoreError:
                     raise
                 except JobError as verdict:
                     self.verdict = verdict
                     return
-                self._run.tell(**self._status())
+                self._run.put_status(**self._status())
             if self._closing.wait(self._seconds):
                 return

@@ -25,21 +25,23 @@ class Pull:
     """`folder` becomes a store that holds the run as `folder/ID`.  Raises JobError: 65 naming every object that is damaged or missing."""
 
     def __init__(self, run: Run, folder: Path, say: Callable[[str], None]) -> None:
-        self.run, self.folder, self.say = run, folder, say
+        self.source, self.folder, self.say = run, folder, say
         if isinstance(run.store, FolderStore) and run.store.root.resolve() == folder.resolve():
             raise JobError(Exit.USAGE, f"{folder} is where run {run.id} lies already. Expected another folder.")
         self.fetched: list[Entry] = []
         self.problems: list[str] = []
+        self.digests: dict[str, str] = {}
+        """key → SHA-256, of what is listed"""
 
-    def __call__(self) -> None:
-        entries = {entry.key: entry for entry in self.run.store.list(self.run.key(""))}
-        listed = listed_objects(self.run, entries)
+    def run(self) -> None:
+        entries = {entry.key: entry for entry in self.source.store.list(self.source.key(""))}
+        listed = listed_objects(self.source, entries)
         self.digests = {key: entry["sha256"] for key, entry in listed.items()}
         folders = {key.rpartition("/")[0] for key in listed}
         for key in entries:
             if key.endswith(MANIFEST) and key.removesuffix(MANIFEST) not in folders:
                 with suppress(NotFound):  # cleared away meanwhile, as in `_fetch`
-                    self.run.store.get(key)
+                    self.source.store.get(key)
                     self.problems.append(f"{key} lists no files and digests")
         for key in sorted(self.digests.keys() - entries.keys()):
             self.problems.append(f"{key} is missing, though it is listed")
@@ -50,13 +52,13 @@ class Pull:
         size = sum(entry.size for entry in self.fetched)
         verified = len(self.digests.keys() & entries.keys())
         self.say(
-            f"{self.folder / self.run.id}: {len(self.fetched)} of {len(entries)} objects fetched ({size / 1e6:.1f} MB), the rest was "
+            f"{self.folder / self.source.id}: {len(self.fetched)} of {len(entries)} objects fetched ({size / 1e6:.1f} MB), the rest was "
             f"there; {verified} verified by their SHA-256"
         )
         if self.problems:
             raise JobError(
                 Exit.DATA,
-                f"{self.run.store.url}/{self.run.id} is not whole: {'; '.join(sorted(self.problems))}. Expected what its manifests and "
+                f"{self.source.store.url}/{self.source.id} is not whole: {'; '.join(sorted(self.problems))}. Expected what its manifests and "
                 "its summary list. All the rest was fetched.",
             )
 
@@ -67,7 +69,7 @@ class Pull:
             if there and (sha256(path) == digest if digest else is_constant(entry.key)):
                 return
         try:
-            self.run.store.download(entry.key, path)
+            self.source.store.download(entry.key, path)
         except NotFound:  # an old checkpoint that the run, still at work, has cleared away
             self.say(f"{entry.key} was deleted meanwhile and is left out")
             return

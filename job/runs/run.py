@@ -26,8 +26,8 @@ CHECKPOINT = re.compile(r"step-(\d{8})-(\d{4})-([0-9a-f]{6})")
 ATTEMPT = re.compile(r"(\d{4})-([0-9a-f]{6})")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 CHECKPOINT_FILES = ("metrics.jsonl", "model.safetensors", "optimizer.safetensors", "state.json")
-KEPT = 2
-"""checkpoints that stay, beside the best and the final one"""
+RETAINED = 2
+"""checkpoints that retention leaves, beside the best and the final one"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +91,11 @@ class Run:
         numbers = [int(m[1]) for m in map(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")) if m]
         self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
         self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(dict(facts)))
-        self.look()
+        self.raise_if_superseded()
         with suppress(StoreError):  # left by attempts that died, these only cost space; one that still lives will look, and leave
             self.store.abort_uploads(self.key(""))
 
-    def look(self) -> None:
+    def raise_if_superseded(self) -> None:
         """Raises JobError: 77 if a newer attempt is at work on the run, 0 if the run has ended."""
         newest = max(filter(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")), default=self.attempt)
         if newest > self.attempt:
@@ -103,7 +103,7 @@ class Run:
         if self.summary():
             raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; nothing is left to do.")
 
-    def tell(self, **facts: Any) -> None:
+    def put_status(self, **facts: Any) -> None:
         """Put status.json, for watchers: the only object that is ever overwritten, and that nothing relies on."""
         self.store.put(self.key("attempts", self.attempt, "status.json"), encoded(facts))
 
@@ -156,15 +156,15 @@ class Run:
     def prune(self, best: str | None) -> None:
         """Delete what is older than the newest two good checkpoints, each manifest first, but for `best` and what those two call best.
 
-        The look comes after the listing: what a newer attempt stores later was not listed, and cannot be deleted.
+        Another look for a newer attempt comes after the listing: what a newer attempt stores later was not listed, and cannot be deleted.
         """
         names = self.checkpoint_names()
         good = (n for n in names if n not in self.damaged and self.store.list(self.key("checkpoints", n, "MANIFEST.json")))
-        kept = list(islice(good, KEPT))
-        spared = {best, *map(self._best_by, kept)}
-        self.look()
+        retained = list(islice(good, RETAINED))
+        spared = {best, *map(self._best_by, retained)}
+        self.raise_if_superseded()
         for name in names:
-            if len(kept) == KEPT and name < kept[-1] and name not in spared:
+            if len(retained) == RETAINED and name < retained[-1] and name not in spared:
                 for entry in sorted(
                     self.store.list(self.key("checkpoints", name) + "/"), key=lambda e: not e.key.endswith("MANIFEST.json")
                 ):
@@ -184,6 +184,6 @@ class Run:
 
     def commit(self, summary: dict[str, Any]) -> None:
         """Put the summary, once: the run is complete.  Raises JobError (0) if another attempt has done so."""
-        self.look()
+        self.raise_if_superseded()
         if not self.store.put_if_absent(self.key("summary.json"), encoded(summary)):
             raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; its results stand.")

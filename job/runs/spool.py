@@ -12,7 +12,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -32,7 +33,7 @@ HALT_SECONDS = 0.5
 
 
 @dataclass(kw_only=True, eq=False)
-class Parcel:
+class Upload:
     """Files that go to the store together, in this order."""
 
     files: list[Path]
@@ -45,9 +46,14 @@ class Parcel:
     """time.monotonic() when its delivery began"""
 
     @property
+    def folder(self) -> Path:
+        """Of its first file; a checkpoint's files have one of their own."""
+        return self.files[0].parent
+
+    @property
     def manifest(self) -> Path | None:
-        """Of a checkpoint; written when its delivery begins."""
-        return None if self.step is None else self.files[0].parent / "MANIFEST.json"
+        """Of a checkpoint; written when its upload begins."""
+        return None if self.step is None else self.folder / "MANIFEST.json"
 
     @property
     def all_files(self) -> list[Path]:
@@ -67,15 +73,16 @@ class Spool:
         """of the newest checkpoint that this attempt has in the store"""
         self.upload_seconds: float | None = None
         """that the delivery of the last checkpoint took"""
-        self._checkpoints: deque[Parcel] = deque()
-        self._rest: deque[Parcel] = deque()
-        self._away: set[bool] = set()
-        """of checkpoints (False) and of the rest (True): whose last try met a store that was down"""
+        self._checkpoints: deque[Upload] = deque()
+        self._rest: deque[Upload] = deque()
+        self._retrying: set[str] = set()
+        """names of the threads whose last try met a store that was down"""
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._delivered: set[Path] = set()
         self._threads = [
-            threading.Thread(target=self._work, args=(queue,), name="spool", daemon=True) for queue in (self._checkpoints, self._rest)
+            threading.Thread(target=self._work, args=(queue,), name=f"spool {name}", daemon=True)
+            for name, queue in (("checkpoints", self._checkpoints), ("rest", self._rest))
         ]
         for thread in self._threads:
             thread.start()
@@ -90,41 +97,41 @@ class Spool:
     @property
     def waiting_bytes(self) -> int:
         with self._changed:
-            return sum(parcel.size for parcel in self._waiting())
+            return sum(upload.size for upload in self._waiting())
 
     def wait_for_room(self, size: int, stop: Callable[[], bool]) -> float:
         """Wait until `size` more bytes are within the limit, the spool is empty, or `stop` comes true; returns the seconds."""
-        begun, said = time.monotonic(), False
+        begun, announced = time.monotonic(), False
         while (waiting := self.waiting_bytes) and waiting + size > self.limit and not stop():
             self.check()
-            if not said:
+            if not announced:
                 self.say(f"waiting for the store: {waiting / 1e6:.0f} MB are not yet uploaded (spool limit {self.limit / 1e6:.0f} MB)")
-                said = True
+                announced = True
             time.sleep(0.05)
         return time.monotonic() - begun
 
     def add_checkpoint(self, folder: Path, step: int, best: str | None) -> None:
         """Hand over a complete folder of `checkpoints/`."""
-        self._add(Parcel(files=sorted(folder.iterdir()), step=step, best=best))
+        self._add(Upload(files=sorted(folder.iterdir()), step=step, best=best))
 
     def add(self, *files: Path) -> None:
         """Hand over files made at `path(…)`."""
-        self._add(Parcel(files=list(files)))
+        self._add(Upload(files=list(files)))
 
     def drop_stale_checkpoints(self) -> None:
         """Time is short: of those whose delivery has not begun only the newest is stored, and the one that it calls the best."""
         with self._changed:
             waiting = [*self._checkpoints]
-            dropped = [each for each in waiting[:-1] if each.begun is None and each.files[0].parent.name != waiting[-1].best]
-            for parcel in dropped:
-                self._checkpoints.remove(parcel)
-        for parcel in dropped:
-            shutil.rmtree(parcel.files[0].parent, ignore_errors=True)
+            dropped = [each for each in waiting[:-1] if each.begun is None and each.folder.name != waiting[-1].best]
+            for upload in dropped:
+                self._checkpoints.remove(upload)
+        for upload in dropped:
+            shutil.rmtree(upload.folder, ignore_errors=True)
 
     def begun_checkpoint_age(self) -> float | None:
         """Seconds since the delivery of the checkpoint that is on its way began; None: none is."""
         with self._changed:
-            return next((time.monotonic() - parcel.begun for parcel in self._checkpoints if parcel.begun is not None), None)
+            return next((time.monotonic() - upload.begun for upload in self._checkpoints if upload.begun is not None), None)
 
     def check(self) -> None:
         """Raises what ended the delivery: JobError 77 or 0, or a StoreError that trying again will not mend."""
@@ -145,54 +152,60 @@ class Spool:
     def missing(self) -> list[str]:
         """Keys of the objects that are not in the store yet."""
         with self._changed:
-            files = [file for parcel in self._waiting() for file in parcel.all_files if file not in self._delivered]
+            files = [file for upload in self._waiting() for file in upload.all_files if file not in self._delivered]
         return [file.relative_to(self.folder).as_posix() for file in files]
 
     def halt(self) -> None:
         """End the delivery, so that what is missing stays missing.  An upload that hangs is not waited for."""
-        self._close()
+        self._end_delivery()
         end = time.monotonic() + HALT_SECONDS
         for thread in self._threads:
             thread.join(max(end - time.monotonic(), 0))
 
-    def close(self, *, keep: bool = False) -> Path | None:
-        """`keep`: the folder stays, under a name that no later attempt clears away, and is returned; `alexnet sync` makes the manifests
-        that are not there."""
-        self._close()
-        kept = None
-        if keep and self.folder.exists():
-            kept = self._parent / f"alexnet-kept-{self.run.id}-{secrets.token_hex(3)}"
-            self.folder.rename(kept)
-            (kept / ".lock").unlink(missing_ok=True)
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def close(self) -> None:
+        """End the delivery; the folder and what was not delivered are gone."""
+        self._end_delivery()
+        shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
-        return kept
 
-    def _close(self) -> None:
+    def leave_undelivered(self) -> Path | None:
+        """End the delivery; the folder stays under a name that no later attempt clears away, which is returned.  None: it is gone.
+
+        `alexnet sync` delivers it, and makes the manifests that are not there.
+        """
+        self._end_delivery()
+        if not self.folder.exists():
+            return None
+        undelivered = self._parent / f"alexnet-kept-{self.run.id}-{secrets.token_hex(3)}"
+        self.folder.rename(undelivered)
+        (undelivered / ".lock").unlink(missing_ok=True)
+        self._lock.close()
+        return undelivered
+
+    def _end_delivery(self) -> None:
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
 
-    def _add(self, parcel: Parcel) -> None:
-        parcel.size = sum(file.stat().st_size for file in parcel.files)
+    def _add(self, upload: Upload) -> None:
+        upload.size = sum(file.stat().st_size for file in upload.files)
         with self._changed:
-            (self._rest if parcel.step is None else self._checkpoints).append(parcel)
+            (self._rest if upload.step is None else self._checkpoints).append(upload)
             self._changed.notify_all()
 
-    def _waiting(self) -> list[Parcel]:
+    def _waiting(self) -> list[Upload]:
         return [*self._checkpoints, *self._rest]
 
-    def _work(self, queue: deque[Parcel]) -> None:
+    def _work(self, queue: deque[Upload]) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: queue or self._closing.is_set())
                 if self._closing.is_set():
                     return
-                parcel = queue[0]
-                parcel.begun = parcel.begun or time.monotonic()
+                upload = queue[0]
+                upload.begun = upload.begun or time.monotonic()
             try:
-                if not self._tried(parcel):
+                if not self._retry_until_delivered(upload):
                     return
             except JobError as error:
                 self.failure = error
@@ -205,60 +218,60 @@ class Spool:
             if self.failure:
                 return
 
-    def _tried(self, parcel: Parcel) -> bool:
-        """Deliver, as often as it takes; False when closed meanwhile."""
+    def _retry_until_delivered(self, upload: Upload) -> bool:
+        """False when closed meanwhile."""
         pause = 0.5
         while not self._closing.is_set():
             try:
-                self._deliver(parcel)
-                self._tell(parcel, away=False)
+                self._deliver(upload)
+                self._announce_outage(None)
                 return True
             except StoreError as error:
                 if not error.transient:
                     raise
-                self._tell(parcel, away=True, why=str(error))
+                self._announce_outage(error)
                 self._closing.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         return False
 
-    def _tell(self, parcel: Parcel, *, away: bool, why: str = "") -> None:
-        """Once when the first queue is held up, once when none is any more."""
+    def _announce_outage(self, error: StoreError | None) -> None:
+        """Once when the first thread is held up, once when none is any more."""
         with self._changed:
-            before = bool(self._away)
-            (self._away.add if away else self._away.discard)(parcel.step is None)
-            after = bool(self._away)
+            before = bool(self._retrying)
+            (self._retrying.add if error else self._retrying.discard)(threading.current_thread().name)
+            after = bool(self._retrying)
         if after and not before:
-            self.say(f"the store does not take uploads, trying again and again; training goes on. {why}")
+            self.say(f"the store does not take uploads, trying again and again; training goes on. {error}")
         elif before and not after:
             self.say("the store is back: uploads go on")
 
-    def _deliver(self, parcel: Parcel) -> None:
-        self.run.look()
-        _write_manifest(parcel)
-        for file in parcel.files:
+    def _deliver(self, upload: Upload) -> None:
+        self.run.raise_if_superseded()
+        _write_manifest(upload)
+        for file in upload.files:
             if file not in self._delivered:
                 self._deliver_file(file)
-        if parcel.step is not None:
-            assert parcel.begun is not None
-            self.stored_step, self.upload_seconds = parcel.step, time.monotonic() - parcel.begun
-            shutil.rmtree(parcel.files[0].parent, ignore_errors=True)
-            self.run.prune(parcel.best)
+        if upload.step is not None:
+            assert upload.begun is not None
+            self.stored_step, self.upload_seconds = upload.step, time.monotonic() - upload.begun
+            shutil.rmtree(upload.folder, ignore_errors=True)
+            self.run.prune(upload.best)
 
     def _deliver_file(self, file: Path) -> None:
         key = file.relative_to(self.folder).as_posix()
         if self._local:
             self.run.store.move(file, key)
-        else:  # a bucket's copy may be lost with its server: ours stays until the parcel is whole
+        else:  # a bucket's copy may be lost with its server: ours stays until the upload is whole
             self.run.store.put(key, file)
         self._delivered.add(file)
 
     def _claim_folder(self) -> tuple[Path, IO[bytes]]:
         """A new locked folder; what killed attempts of this run left here is removed."""
         stem = f"{TEMPORARY}spool-{self.run.id}-"  # names of this form are invisible in a store
-        for left in self._parent.glob(f"{stem}*"):
-            with _locked(left) as lock:
-                if lock:
-                    shutil.rmtree(left, ignore_errors=True)
+        for leftover in self._parent.glob(f"{stem}*"):
+            with _locked(leftover) as free:
+                if free:
+                    shutil.rmtree(leftover, ignore_errors=True)
         folder = self._parent / f"{stem}{secrets.token_hex(3)}"
         with local_errors(folder):
             folder.mkdir(parents=True)
@@ -267,32 +280,30 @@ class Spool:
         return folder, lock_file
 
 
-class _locked:  # noqa: N801  a context manager
-    """The lock of a spool's folder, or None where a living process holds it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / ".lock"
-
-    def __enter__(self) -> IO[bytes] | None:
-        try:
-            self._file = self._path.open("ab")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return None
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
-
-
-def _write_manifest(parcel: Parcel) -> None:
-    """The manifest as the last file of the parcel.  Hashing happens here, beside the training."""
-    path = parcel.manifest
-    if path is None or path in parcel.files:
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a spool's folder; False where a living process holds it."""
+    try:
+        file = (folder / ".lock").open("ab")
+    except OSError:
+        yield False
         return
-    listed = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in parcel.files}
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def _write_manifest(upload: Upload) -> None:
+    """The manifest as the last file of the upload.  Hashing happens here, beside the training."""
+    path = upload.manifest
+    if path is None or path in upload.files:
+        return
+    listed = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in upload.files}
     with new_file_beside(path) as temporary:  # half a manifest would be taken for a damaged one
         temporary.write_bytes(encoded({"files": listed}))
         temporary.replace(path)
-    parcel.files.append(path)
+    upload.files.append(path)

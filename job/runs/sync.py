@@ -1,7 +1,7 @@
 """Runs brought from a folder to a store, in the order that keeps readers safe: payload, then manifest, and the summary last.
 
-`alexnet sync` delivers what a run could not: the folder is a spool that was kept, or an output folder.  What is there is not sent again,
-and nothing that a reader of the target trusts is ever overwritten.
+`alexnet sync` delivers what a run could not: the folder is what an attempt left undelivered, or an output folder.  What is there is not
+sent again, and nothing that a reader of the target trusts is ever overwritten.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from job.core.exits import Exit, JobError
 from job.storage.files import sha256
 from job.storage.folder import FolderStore
-from job.runs.manifest import MANIFEST, listed_by, listed_objects, manifest_for, summary_of
+from job.runs.manifest import MANIFEST, Listed, listed_by, listed_objects, manifest_for, summary_of
 from job.runs.run import RUN_ID, Run
 from job.storage.store import Store
 from job.storage.errors import StoreError
@@ -26,14 +26,14 @@ def sync(folder: Path, target: Store, say: Say) -> None:
     deliveries = [Delivery(source, target, run_id, say) for run_id in runs_in(folder)]
     for number, delivery in enumerate(deliveries):
         try:
-            delivery()
+            delivery.run()
         except StoreError as error:
             if not error.transient:
                 raise
-            left = [*(delivery.left or [delivery.here.key("")]), *(later.here.key("") for later in deliveries[number + 1 :])]
+            remaining = [*(delivery.remaining or [delivery.here.key("")]), *(later.here.key("") for later in deliveries[number + 1 :])]
             raise StoreError(
                 Exit.NOT_STORED,
-                f"{error} Not delivered: {', '.join(left)}. Repeat the command; what was delivered is not sent again.",
+                f"{error} Not delivered: {', '.join(remaining)}. Repeat the command; what was delivered is not sent again.",
                 transient=True,
             ) from error
         except JobError as error:
@@ -62,27 +62,35 @@ class Delivery:
     def __init__(self, source: FolderStore, target: Store, run_id: str, say: Say) -> None:
         self.here, self.there, self.say = Run(source, run_id), Run(target, run_id), say
         self.source, self.target = source, target
-        self.left: list[str] = []
-        """keys that are yet to be delivered"""
-        self.damaged: set[str] = set()
         self.problems: list[JobError] = []
+        self.remaining: list[str] = []
+        """keys that are yet to be delivered"""
+        self.new_manifests: dict[str, bytes] = {}
+        """key → content, for checkpoints whose upload had not begun"""
+        self.target_sizes: dict[str, int] = {}
+        """key → bytes of what the target has"""
+        self.trusted: Listed = {}
+        """what the target's readers trust"""
+        self.listed: Listed = {}
+        """that, and what is listed here"""
+        self.damaged: set[str] = set()
+        """keys of files here that are not what is listed"""
 
-    def __call__(self) -> None:
+    def run(self) -> None:
         """Raises JobError: 77 if another attempt finished it, 78 if the run there is another one, 65 and 74 naming what is missing."""
         found = [entry.key for entry in self.source.list(self.here.key(""))]
-        self.made = self._missing_manifests(found)
-        self.left = sorted([*found, *self.made], key=_rank)
-        self.sizes = {entry.key: entry.size for entry in self.target.list(self.there.key(""))}
-        """bytes of what the target has"""
+        self.new_manifests = self._missing_manifests(found)
+        self.remaining = sorted([*found, *self.new_manifests], key=_rank)
+        self.target_sizes = {entry.key: entry.size for entry in self.target.list(self.there.key(""))}
         self._check_attempt()
         self._check_record()
-        made = {key: entry for manifest, data in self.made.items() for key, entry in listed_by(manifest, json.loads(data)).items()}
-        self.trusted = listed_objects(self.there, self.sizes)
-        self.listed = made | listed_objects(self.here, found) | self.trusted
+        new = {key: entry for manifest, data in self.new_manifests.items() for key, entry in listed_by(manifest, json.loads(data)).items()}
+        self.trusted = listed_objects(self.there, self.target_sizes)
+        self.listed = new | listed_objects(self.here, found) | self.trusted
         sent = 0
-        while self.left:
-            sent += self._deliver(self.left[0])
-            self.left.pop(0)
+        while self.remaining:
+            sent += self._deliver(self.remaining[0])
+            self.remaining.pop(0)
         self.say(
             f"run {self.here.id}: {sent} objects delivered, what else there is was there" if sent else f"run {self.here.id}: all there"
         )
@@ -124,7 +132,7 @@ class Delivery:
 
     def _deliver(self, key: str) -> bool:
         """True: the object was sent."""
-        path, there = self.source.root / key, self.sizes.get(key)
+        path, there = self.source.root / key, self.target_sizes.get(key)
         if key.endswith("/status.json"):  # the one object that may be overwritten
             return self._put(key, path) if there is None or self.target.get(key) != path.read_bytes() else False
         if _rank(key)[0] != PAYLOAD:
@@ -145,7 +153,7 @@ class Delivery:
             if missing:
                 self.say(f"{key} is not delivered, since its checkpoint is not whole, neither here nor there: no {', '.join(missing)}")
                 return False
-            return self._put(key, self.made.get(key, path))
+            return self._put(key, self.new_manifests.get(key, path))
         if key == self.there.key("summary.json") and not self._complete():
             return False
         if not self.target.put_if_absent(key, path.read_bytes()):  # somebody else was quicker
@@ -175,7 +183,7 @@ class Delivery:
 
     def _has(self, key: str) -> bool:
         """Is it there, with the size that is listed for it?"""
-        size = self.sizes.get(key)
+        size = self.target_sizes.get(key)
         return size is not None and key not in self.damaged and size == self.listed.get(key, {"size": size})["size"]
 
     def _sound(self, key: str, path: Path) -> bool:
@@ -184,13 +192,13 @@ class Delivery:
         if listed is None or (found := sha256(path)) == listed["sha256"]:
             return True
         self.damaged.add(key)
-        said = f"{path} is damaged: its SHA-256 is {found[:12]}…, {listed['sha256'][:12]}… is listed for it. It was not delivered."
-        self.problems.append(JobError(Exit.DATA, said))
+        message = f"{path} is damaged: its SHA-256 is {found[:12]}…, {listed['sha256'][:12]}… is listed for it. It was not delivered."
+        self.problems.append(JobError(Exit.DATA, message))
         return False
 
     def _put(self, key: str, data: bytes | Path) -> bool:
         self.target.put(key, data)
-        self.sizes[key] = size = data.stat().st_size if isinstance(data, Path) else len(data)
+        self.target_sizes[key] = size = data.stat().st_size if isinstance(data, Path) else len(data)
         self.say(f"{key} ({size / 1e6:.1f} MB)" if size >= 1e5 else key)
         return True
 

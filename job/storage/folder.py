@@ -81,11 +81,11 @@ class FolderStore(Store):
         return time.time()
 
     def abort_uploads(self, prefix: str) -> int:
-        left = [path for path in self._files(checked_prefix(prefix)) if path.name.startswith(TEMPORARY)]
-        for path in left:
+        unfinished = [path for path in self._files(checked_prefix(prefix)) if path.name.startswith(TEMPORARY)]
+        for path in unfinished:
             with local_errors(path):
                 path.unlink(missing_ok=True)
-        return len(left)
+        return len(unfinished)
 
     def _copy(self, key: str, file: BinaryIO) -> None:
         for block in self._blocks(key):  # errors of `file`, which lies elsewhere, are for the caller

@@ -146,8 +146,8 @@ class _Part:
                 self.path.unlink(missing_ok=True)
             if error.code in (408, 416, 429) or error.code >= 500:
                 raise _InterruptedError(f"the server answered {error.code}") from None
-            said = {401: "access denied", 403: "access denied", 404: "no such file", 410: "no such file"}.get(error.code, "refused")
-            raise JobError(Exit.CONFIGURATION, f"{shown}: {said} ({error.code}). Expected the file. {ANOTHER_SOURCE}") from None
+            meaning = {401: "access denied", 403: "access denied", 404: "no such file", 410: "no such file"}.get(error.code, "refused")
+            raise JobError(Exit.CONFIGURATION, f"{shown}: {meaning} ({error.code}). Expected the file. {ANOTHER_SOURCE}") from None
         except (OSError, HTTPException, UnicodeError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             if isinstance(reason, ssl.SSLCertVerificationError):
@@ -156,7 +156,7 @@ class _Part:
                     f"{shown}: the server's certificate is not trusted ({reason.verify_message}). "
                     f"Name your authority's certificates in SSL_CERT_FILE. {ANOTHER_SOURCE}",
                 ) from None
-            raise _InterruptedError(f"no answer ({_said(reason)})") from None
+            raise _InterruptedError(f"no answer ({_system_message(reason)})") from None
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
@@ -193,10 +193,10 @@ def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read(BLOCK)
     except (OSError, HTTPException) as error:
-        raise _InterruptedError(f"the connection was cut ({_said(error)})") from None
+        raise _InterruptedError(f"the connection was cut ({_system_message(error)})") from None
 
 
-def _said(reason: BaseException | str) -> str:
+def _system_message(reason: BaseException | str) -> str:
     """Only what the system says: texts of http.client may quote a URL."""
     return str(reason) if isinstance(reason, OSError | str) else type(reason).__name__
 

@@ -2,7 +2,7 @@
 
 Credentials, endpoint, region and certificates come from the variables and files that boto3 reads, and from nowhere else.  Texts of boto3
 and of the server are never passed on, not even as an exception's context, since they may quote keys and signed URLs: what went wrong is
-told in words of our own.  Log lines of boto3's libraries hold signatures, tokens and tracebacks; they stay off when a program turns on
+said in words of our own.  Log lines of boto3's libraries hold signatures, tokens and tracebacks; they stay off when a program turns on
 debug lines for everything, unless it does so for these libraries by name, afterwards.
 """
 
@@ -31,7 +31,7 @@ from urllib3.exceptions import HTTPError
 from job.core.exits import Exit, JobError
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import TEMPORARY, local_errors
-from job.storage.s3_errors import ConflictError, UnsupportedError, told
+from job.storage.s3_errors import ConflictError, UnsupportedError, translate_error
 from job.storage.store import Entry, Store, checked, checked_folder, checked_prefix, is_key
 
 T = TypeVar("T")
@@ -177,16 +177,16 @@ class S3Store(Store):
 
     def _tried(self, action: Callable[[], T], full: str | None) -> T:
         """The one way to the server: cut answers are asked for again, all other failures put into words."""
-        for left in reversed(range(REPEATS + 1)):
+        for remaining in reversed(range(REPEATS + 1)):
             try:
                 return action()
             except (ClientError, BotoCoreError, ResponseParserError, HTTPError) as error:
                 failure = error
-            if not left or not _is_cut(failure):
+            if not remaining or not _is_cut(failure):
                 break
-            time.sleep(0.1 * (REPEATS - left))
+            time.sleep(0.1 * (REPEATS - remaining))
         place = self.url if full is None else f"s3://{self._bucket}/{full}"
-        raise told(failure, f"{place} at {self._server}")
+        raise translate_error(failure, f"{place} at {self._server}")
 
 
 def _parts_of(url: str) -> tuple[str, str]:
@@ -264,7 +264,7 @@ def _refuse_cut_answer(operation_model: Any, response_dict: dict[str, Any], **_:
 
 def _give_up_early(caught_exception: Exception | None = None, **_: Any) -> bool | None:
     """False: another try would not help, whatever boto3 thinks.  It repeats untrusted certificates."""
-    failure = caught_exception and told(caught_exception, "")
+    failure = caught_exception and translate_error(caught_exception, "")
     return False if isinstance(failure, StoreError) and not failure.transient else None
 
 

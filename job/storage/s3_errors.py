@@ -20,7 +20,7 @@ class UnsupportedError(StoreError):
     """The server says that it does not have this function."""
 
 
-def told(error: Any, place: str) -> Exception:
+def translate_error(error: Any, place: str) -> Exception:
     """The exception for the caller, in place of one that boto3 or urllib3 raised; `place` names the store and the server."""
     if isinstance(getattr(error, "response", None), dict):  # connection errors have one too: None
         return _refusal(error, place)
@@ -33,7 +33,7 @@ def told(error: Any, place: str) -> Exception:
 
 
 class _Case(NamedTuple):
-    said: str
+    message: str
     advice: str
     code: Exit = Exit.CONFIGURATION
 
@@ -148,9 +148,9 @@ _BY_TEXT = {
 
 def _refusal(error: Any, place: str) -> Exception:
     """What an answer of the server means."""
-    metadata, said = error.response.get("ResponseMetadata", {}), error.response.get("Error", {})
+    metadata, answer = error.response.get("ResponseMetadata", {}), error.response.get("Error", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
-    name = _plain(said.get("Code"))
+    name = _plain(answer.get("Code"))
     if name == "NoSuchKey" or (name == "NoSuchUpload" and error.operation_name == "AbortMultipartUpload"):
         return NotFound(f"{place}: no such object")
     if name in ("", str(status)) and status in (400, 404):
@@ -161,14 +161,14 @@ def _refusal(error: Any, place: str) -> Exception:
         case = _ROLE
     known = {
         _SKEW: f" This machine's clock says {formatdate(usegmt=True)}, the server's {headers.get('date', 'nothing')}.",
-        _REGION: f" The server names {_plain(headers.get('x-amz-bucket-region') or said.get('Region')) or 'none'}.",
+        _REGION: f" The server names {_plain(headers.get('x-amz-bucket-region') or answer.get('Region')) or 'none'}.",
     }
     kind = {409: ConflictError, 412: ConflictError, 501: UnsupportedError}.get(status, StoreError)
     return _error(case, place, str(status) if name in ("", str(status)) else f"{status} {name}", known.get(case, ""), kind)
 
 
 def _error(case: _Case, place: str, detail: str, known: str = "", kind: type[StoreError] = StoreError) -> StoreError:
-    return kind(case.code, f"{place}: {case.said} ({detail}).{known} {case.advice}", transient=case.transient)
+    return kind(case.code, f"{place}: {case.message} ({detail}).{known} {case.advice}", transient=case.transient)
 
 
 def _plain(text: str | None) -> str:

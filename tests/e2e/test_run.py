@@ -156,8 +156,8 @@ def test_the_older_attempt_leaves_at_its_next_look(store: Store) -> None:
     second = attempt(store)
     assert first.attempt[:4] == "0001"
     assert second.attempt[:4] == "0002"
-    second.look()
-    assert refusal(first.look) is Exit.SUPERSEDED
+    second.raise_if_superseded()
+    assert refusal(first.raise_if_superseded) is Exit.SUPERSEDED
 
 
 def test_two_claims_with_one_number_leave_one_attempt(store: Store) -> None:
@@ -166,8 +166,8 @@ def test_two_claims_with_one_number_leave_one_attempt(store: Store) -> None:
     first.attempt, second.attempt = "0001-aaaaaa", "0001-bbbbbb"
     for run in (first, second):
         run.store.put(run.key("attempts", run.attempt, "claim.json"), b"{}")
-    second.look()
-    assert refusal(first.look) is Exit.SUPERSEDED
+    second.raise_if_superseded()
+    assert refusal(first.raise_if_superseded) is Exit.SUPERSEDED
 
 
 def test_what_the_older_one_had_begun_is_neither_mixed_nor_taken(store: Store, tmp_path: Path) -> None:
@@ -213,8 +213,8 @@ def test_one_summary_whoever_is_quicker(store: Store) -> None:
     """Both looked before either put: the second finds the first's, and ends with 0."""
     first, second = attempt(store), Run(store, "r")
     second.attempt = first.attempt
-    first.look()
-    second.look()
+    first.raise_if_superseded()
+    second.raise_if_superseded()
     first.commit({"attempt": "first"})
     assert refusal(lambda: second.commit({"attempt": "second"})) is Exit.DONE
     assert second.summary() == {"attempt": "first"}
@@ -276,7 +276,7 @@ def test_a_take_over_in_the_middle_of_a_prune(store: Store, tmp_path: Path, monk
     first = attempt(store)
     spool = spool_of(first, tmp_path)
     store_all(first, spool, (10, 20), "first")
-    real_look = first.look
+    real_look = first.raise_if_superseded
     best = []
 
     def look_and_hang() -> None:
@@ -290,7 +290,7 @@ def test_a_take_over_in_the_middle_of_a_prune(store: Store, tmp_path: Path, monk
         newer.close()
         second.commit({"model": f"checkpoints/{best[0]}/model.safetensors"})
 
-    monkeypatch.setattr(first, "look", look_and_hang)
+    monkeypatch.setattr(first, "raise_if_superseded", look_and_hang)
     first.prune(None)
     assert steps_in(store) == [30, 40, 50]
     spool.close()

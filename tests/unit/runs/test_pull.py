@@ -53,7 +53,7 @@ def store(tmp_path: Path) -> Counting:
 
 def pull(store: FolderStore, folder: Path) -> str:
     said: list[str] = []
-    Pull(Run(store, "r"), folder, said.append)()
+    Pull(Run(store, "r"), folder, said.append).run()
     return said[-1]
 
 
