@@ -83,9 +83,9 @@ class Parity:
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no infinity: null stands for it."""
         rows = [{**_finite(asdict(d)), "fails": d.fails} for d in self.differences]
-        named = {"first_difference": self.first, "first_failure": self.failure}
-        told = {key: rows[self.differences.index(d)] if d else None for key, d in named.items()}
-        return {"equal": not self.failure, "limits": dict(self.limits), **told, "differences": rows}
+        pair = {"first_difference": self.first, "first_failure": self.failure}
+        first = {key: rows[self.differences.index(d)] if d else None for key, d in pair.items()}
+        return {"equal": not self.failure, "limits": dict(self.limits), **first, "differences": rows}
 
 
 def compare(one: Trace, other: Trace, limits: Mapping[str, float] | None = None) -> Parity:
