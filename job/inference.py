@@ -26,7 +26,7 @@ from job.runs.tensorfile import read_tensors
 
 ROUNDING = {"fp64": 0.0, "fp32": 0.001, "bf16": 0.01}
 """share of the test images whose class may change with the device or the engine, since they lie within the rounding of a tie"""
-BATCH = 64
+BATCH_SIZE = 64
 """pictures that go through the network at a time"""
 
 
@@ -38,8 +38,10 @@ class Model:
     record: Mapping[str, Any]
     summary: Mapping[str, Any] | None
     checkpoint: str
+    """name of its folder"""
     engine: Engine
     network: Network
+    """with the checkpoint's weights"""
     recipe: Recipe
     classes: tuple[str, ...]
 
@@ -86,10 +88,10 @@ def load_model(
     """
     run = open_run(url)
     record, summary = run.read("run.json"), run.summary()
-    name = checkpoint or (summary["model"].split("/")[1] if summary else _newest(run))
+    name = checkpoint or (summary["model"].split("/")[1] if summary else _newest_checkpoint(run))
     recipe = Recipe().with_values(record["recipe"])
     if pictures is not None:
-        recipe = recipe.with_values({"batch_size": min(pictures, BATCH)})
+        recipe = recipe.with_values({"batch_size": min(pictures, BATCH_SIZE)})
     classes = tuple(record["data"].get("classes") or map(str, range(10)))
     architecture = recipe.architecture(len(classes))
     with TemporaryDirectory() as folder:
@@ -97,7 +99,7 @@ def load_model(
             stored = ", ".join(run.checkpoint_names()) or "none"
             raise JobError(Exit.USAGE, f"{url}: there is no complete checkpoint {name!r}. Stored are: {stored}.")
         path = model_file(run, f"checkpoints/{name}/model.safetensors", Path(folder))
-        opened = engines.open_engine(engine or _engine(summary), device=device, threads=threads or record["threads"])
+        opened = engines.open_engine(engine or _engine_name(summary), device=device, threads=threads or record["threads"])
         network = opened.network(recipe, architecture)
         network.load(read_tensors(path, architecture.parameter_shapes), ())
     return Model(
@@ -153,7 +155,7 @@ def _recorded(model: Model) -> tuple[float | None, NDArray[np.integer[Any]] | No
     return next((line["test_accuracy"] for line in lines if line["kind"] == "epoch" and line["step"] == step), None), None
 
 
-def _newest(run: Run) -> str:
+def _newest_checkpoint(run: Run) -> str:
     """Of a run that is not finished.  Raises JobError (2) where nothing is stored yet."""
     for name in run.checkpoint_names():
         if run.read("checkpoints", name, "MANIFEST.json") is not None:
@@ -161,11 +163,11 @@ def _newest(run: Run) -> str:
     raise JobError(Exit.USAGE, f"{run.store.url}/{run.id}: no checkpoint is stored yet. Wait until its first epoch has ended.")
 
 
-def _engine(summary: Mapping[str, Any] | None) -> str:
+def _engine_name(summary: Mapping[str, Any] | None) -> str:
     """The run's own where it is installed, else the one that is.  Raises JobError (78)."""
-    there = engines.installed()
-    if not there:
+    installed = engines.installed()
+    if not installed:
         raise JobError(
             Exit.CONFIGURATION, "Neither torch nor tensorflow is installed. `pip install 'alexnet-job[torch]'`, or use an image."
         )
-    return str(summary["engine"]) if summary and summary["engine"] in there else there[0]
+    return str(summary["engine"]) if summary and summary["engine"] in installed else installed[0]

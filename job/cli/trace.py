@@ -34,11 +34,10 @@ def trace(**values: Any) -> int:
     """
     recipe = _precise(resolve(values))
     from job import engines
-    from job.parity.record import observed_steps
-    from job.parity.record import trace as write
+    from job.parity import record
     from job.parity.tracefile import TraceWriter, split
 
-    at = observed_steps(values["at"], values["steps"])
+    at = record.observed_steps(values["at"], values["steps"])
     store, key = split(values["output"])
     store.list(key)  # a missing bucket is reported before the work, not after it
     threads = values["threads"] or len(os.sched_getaffinity(0))
@@ -46,7 +45,7 @@ def trace(**values: Any) -> int:
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
         writer = TraceWriter(Path(folder))
         with tqdm(total=values["steps"], unit="step", disable=None) as bar:  # None: no bar where there is no terminal
-            facts = write(engine, recipe, writer, seed=values["seed"], steps=values["steps"], at=at, advance=bar.update)
+            facts = record.trace(engine, recipe, writer, seed=values["seed"], steps=values["steps"], at=at, advance=bar.update)
         path = Path(folder) / "trace.safetensors"
         writer.finish(path, {**facts, "threads": threads})
         size = path.stat().st_size

@@ -104,7 +104,7 @@ def measure(engine_name: str, device: str) -> dict[str, Any]:
     engine = open_engine(engine_name, device=device, threads=1)
     architecture = SMALL.architecture()
     weights = dict(initial_weights(SMALL, architecture, 0))
-    images, labels = pictures(SMALL.batch_size)
+    images, labels = random_images(SMALL.batch_size)
     indices = np.arange(SMALL.batch_size)
 
     def loaded(recipe: Recipe) -> Network:
@@ -115,34 +115,34 @@ def measure(engine_name: str, device: str) -> dict[str, Any]:
         return network
 
     network = loaded(SMALL)
-    step = plan(SMALL, architecture, 0, indices, epoch=0, step=0)
-    differences = compare(dict(network.observe(step)), weights)
+    step_plan = plan(SMALL, architecture, 0, indices, epoch=0, step=0)
+    differences = compare(dict(network.observe(step_plan)), weights)
     logits = network.logits("test", indices)
     if (precision := engine.resolve("auto")) != "fp32":
         network = loaded(SMALL.with_values({"precision": precision}))
         differences[precision] = (difference(network.logits("test", indices), logits), BF16_TOLERANCE)
-    network.step(step, rate=0.001, number=1)
+    network.step(step_plan, rate=0.001, number=1)
     losses, _ = network.read()
     differences["loss of a step"] = (abs(float(losses[0]) - np.log(10)), 1.0)  # the last layer begins small: every class is as likely
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"engine": engine_name, "environment": engine.environment(), "differences": differences, "memory_bytes": peak}
 
 
-def compare(seen: Arrays, weights: Arrays) -> dict[str, tuple[float, float]]:
+def compare(observed: Arrays, weights: Arrays) -> dict[str, tuple[float, float]]:
     """Name → (found, allowed) difference of the first convolution and the first dense layer, recomputed from the engine's inputs."""
     layers = SMALL.architecture().layers
     conv = next(layer for layer in layers if layer.kind == "conv")
     dense = next(layer for layer in layers if layer.kind == "dense")
     before = layers[layers.index(dense) - 1].name
-    sums = seen[f"activations/{before}"].astype(np.float64) @ weights[f"{dense.name}.weight"].astype(np.float64).T
+    sums = observed[f"activations/{before}"].astype(np.float64) @ weights[f"{dense.name}.weight"].astype(np.float64).T
     expected = {
-        "convolution": (conv, convolution(seen["activations/resize"], weights[f"{conv.name}.weight"], conv)),
+        "convolution": (conv, convolution(observed["activations/resize"], weights[f"{conv.name}.weight"], conv)),
         "matmul": (dense, sums),
     }
     found = {}
     for name, (layer, values) in expected.items():
         bias = weights[f"{layer.name}.bias"].reshape(-1, *[1] * (values.ndim - 2))
-        found[name] = (difference(seen[f"activations/{layer.name}"], values + bias), TOLERANCE)
+        found[name] = (difference(observed[f"activations/{layer.name}"], values + bias), TOLERANCE)
     return found
 
 
@@ -161,7 +161,8 @@ def difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return largest if np.isfinite(largest) else float("inf")
 
 
-def pictures(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def random_images(count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """(images (count, 32, 32, 3), labels (count,)), the same at each call."""
     generator = np.random.Generator(np.random.PCG64(0))
     return generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), (np.arange(count) % 10).astype(np.uint8)
 

@@ -38,21 +38,21 @@ def trace(
     `advance` is called after each step."""
     architecture = recipe.architecture(CLASSES)
     network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
-    network.place("train", *generated(seed, BATCHES * recipe.batch_size))
+    network.place("train", *generated_images(seed, BATCHES * recipe.batch_size))
     network.load(initial_weights(recipe, architecture, seed), ())
     for name, array in network.weights():
         writer.add(f"initial/{name}", array)
     digests: dict[str, str] = {}
     outcomes = []
-    for step, chosen in enumerate(plans(recipe, architecture, seed, steps)):
-        for name, array in network.observe(chosen):
+    for step, step_plan in enumerate(plans(recipe, architecture, seed, steps)):
+        for name, array in network.observe(step_plan):
             if name == "inputs" or name.startswith("masks/"):
                 digests[f"{step}/{name}"] = sha256_of(_packed(array))
             if step not in at:
                 break  # the inputs come first, and what is not asked for is not computed
             if selected(name, first=step == min(at)):
                 writer.add(f"{step}/{name}", array)
-        network.step(chosen, rate=learning_rate(recipe, step, steps), number=step + 1)
+        network.step(step_plan, rate=learning_rate(recipe, step, steps), number=step + 1)
         outcomes.append(network.read())
         advance()
         if step in at:
@@ -73,21 +73,21 @@ def trace(
 
 
 def selected(name: str, *, first: bool) -> bool:
-    """Is it stored as a tensor?  Masks as digests alone, activations of the first observed step only."""
+    """Is this observation stored as a tensor?  Masks are stored as digests alone, activations of the first observed step only."""
     return first if name.startswith("activations/") else not name.startswith("masks/")
 
 
-def observed_steps(words: tuple[int, ...], steps: int) -> frozenset[int]:
+def observed_steps(requested: tuple[int, ...], steps: int) -> frozenset[int]:
     """The steps to observe, negative ones from the end; none given: the first two and the last.  Raises JobError (2), naming the step."""
-    if not words:
+    if not requested:
         return frozenset({0, min(1, steps - 1), steps - 1})
-    for step in words:
+    for step in requested:
         if not -steps <= step < steps:
             raise JobError(Exit.USAGE, f"--at {step}: there are {steps} steps. Expected 0 to {steps - 1}, or -1 for the last.")
-    return frozenset(step % steps for step in words)
+    return frozenset(step % steps for step in requested)
 
 
-def generated(seed: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def generated_images(seed: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(images (count, 32, 32, 3) of random bytes, labels (count,)): a function of the seed, like everything random."""
     words = bits(seed, Purpose.IMAGES, count * 32 * 32 * 3 // 8)
     return words.astype("<u8").view(np.uint8).reshape(count, 32, 32, 3), (np.arange(count) % CLASSES).astype(np.uint8)
