@@ -187,7 +187,8 @@ def rclone(folder: Path | None = None) -> Server:
 def without_aws(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without the user's AWS settings, and with loopback reached directly."""
     kept = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
-    return kept | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1,localhost"}
+    direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")  # where both are set, the small letters count
+    return kept | direct | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
 def _credentials() -> tuple[str, str]:
