@@ -4,17 +4,20 @@ from pathlib import Path
 
 import click
 
+from job.cli import options
+
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
 @click.argument("target", metavar="s3://…|FOLDER")
-def sync(folder: Path, target: str) -> None:
+@options.seconds("--flush-timeout", 600.0, "How long a store that takes nothing is tried again. 0: once.")
+def sync(folder: Path, target: str, flush_timeout: float) -> None:
     """Deliver the runs in DIR, such as one that a run kept because its store was away, to the store they belong into.
 
     What is there is not sent again, and nothing there is overwritten. The summary goes last, so that a run counts as finished only when it
-    is whole. It is safe to repeat.
+    is whole. A store that is away is waited for. It is safe to repeat.
     """
     from job.runs.sync import sync as deliver
     from job.storage.opening import open_store
 
-    deliver(folder, open_store(target), click.echo)
+    deliver(folder, open_store(target), click.echo, flush_timeout)

@@ -5,6 +5,7 @@ and nothing that a reader of the target trusts is ever overwritten.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,20 @@ from job.storage.errors import StoreError
 
 Say = Callable[[str], None]
 
+LONGEST_PAUSE = 10.0
+"""seconds between two tries of a store that is away"""
 
-def sync(folder: Path, target: Store, say: Say) -> None:
-    """Deliver all runs of the folder.  Raises JobError as `Delivery`; 74 names what a store that is away did not take."""
+
+def sync(folder: Path, target: Store, say: Say, patience: float = 0.0) -> None:
+    """Deliver all runs of the folder.  A store that is away is tried again, until it has taken nothing for `patience` seconds.
+
+    Raises JobError as `Delivery`; 74 names what was not delivered.
+    """
     source, problems = FolderStore(folder), list[JobError]()
     deliveries = [Delivery(source, target, run_id, say) for run_id in runs_in(folder)]
     for number, delivery in enumerate(deliveries):
         try:
-            delivery()
+            _deliver(delivery, patience)
         except StoreError as error:
             if not error.transient:
                 raise
@@ -40,6 +47,24 @@ def sync(folder: Path, target: Store, say: Say) -> None:
             problems.append(error)
     if problems:
         raise JobError(problems[0].code, "\n".join(map(str, problems)))
+
+
+def _deliver(delivery: "Delivery", patience: float) -> None:
+    """As often as it takes.  Raises as `Delivery`."""
+    sent, pause = -1, 0.0
+    while True:
+        try:
+            return delivery()
+        except StoreError as error:
+            if not error.transient or not patience:
+                raise
+            if delivery.sent > sent:  # the first try of this outage
+                sent, pause, end = delivery.sent, 0.5, time.monotonic() + patience
+                delivery.say(f"the store does not take uploads, trying again and again for {patience:.0f} s. {error}")
+            if time.monotonic() + pause > end:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def runs_in(folder: Path) -> list[str]:
@@ -64,11 +89,12 @@ class Delivery:
         self.source, self.target = source, target
         self.left: list[str] = []
         """keys that are yet to be delivered"""
-        self.damaged: set[str] = set()
-        self.problems: list[JobError] = []
+        self.sent = 0
+        """objects, in all tries"""
 
     def __call__(self) -> None:
-        """Raises JobError: 77 if another attempt finished it, 78 if the run there is another one, 65 and 74 naming what is missing."""
+        """May be repeated.  Raises JobError: 77 if another attempt finished it, 78 if the run there is another one, 65 and 74 naming what is missing."""
+        self.damaged, self.problems = set[str](), list[JobError]()
         found = [entry.key for entry in self.source.list(self.here.key(""))]
         self.made = self._missing_manifests(found)
         self.left = sorted([*found, *self.made], key=_rank)
@@ -79,13 +105,11 @@ class Delivery:
         made = {key: entry for manifest, data in self.made.items() for key, entry in listed_by(manifest, json.loads(data)).items()}
         self.trusted = listed_objects(self.there, self.sizes)
         self.listed = made | listed_objects(self.here, found) | self.trusted
-        sent = 0
         while self.left:
-            sent += self._deliver(self.left[0])
+            self.sent += self._deliver(self.left[0])
             self.left.pop(0)
-        self.say(
-            f"run {self.here.id}: {sent} objects delivered, what else there is was there" if sent else f"run {self.here.id}: all there"
-        )
+        told = f"{self.sent} objects delivered, what else there is was there" if self.sent else "all there"
+        self.say(f"run {self.here.id}: {told}")
         if self.problems:
             raise JobError(self.problems[0].code, " ".join(map(str, self.problems)))
 
