@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from job.core.exits import Exit, JobError
-from job.runs.tensorfile import read_tensors
-from job.storage.files import sha256
 from job.runs.run import CHECKPOINT_FILES, Run
-from job.storage.files import encoded
+from job.runs.tensorfile import read_tensors
+from job.storage.files import encoded, sha256
 
 MANIFEST = "/MANIFEST.json"
 Listed = dict[str, dict[str, Any]]

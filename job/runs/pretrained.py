@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
-from job.storage.files import sha256
-from job.runs.tensorfile import write_tensors
-from job.storage.http import ANOTHER_SOURCE, Progress, download
-from job.storage.files import without_secrets
 from job.runs.results import open_run
 from job.runs.run import Run
-from job.storage.errors import NotFound
-from job.storage.files import local_errors, new_file_beside
-from job.storage.opening import open_store
+from job.runs.tensorfile import write_tensors
 from job.runs.torchfile import TorchFile
+from job.storage.errors import NotFound
+from job.storage.files import local_errors, new_file_beside, sha256, without_secrets
+from job.storage.http import ANOTHER_SOURCE, Progress, download
+from job.storage.opening import open_store
 
 FORMS = "a .safetensors or .pth file, its http(s):// or s3:// URL, or a finished run (FOLDER/ID or s3://bucket/prefix/ID)"
 ENDINGS = (".safetensors", ".pth", ".pt")

@@ -10,13 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from job.core.exits import Exit, JobError
-from job.storage.files import sha256
-from job.storage.folder import FolderStore
 from job.runs.manifest import MANIFEST, listed_objects
 from job.runs.run import Run
-from job.storage.store import Entry
 from job.storage.errors import NotFound
-from job.storage.files import local_errors
+from job.storage.files import local_errors, sha256
+from job.storage.folder import FolderStore
+from job.storage.store import Entry
 
 THREADS = 8
 

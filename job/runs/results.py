@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
-from job.storage.files import sha256_of
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
+from job.storage.files import sha256_of
 from job.storage.opening import open_store
 
 

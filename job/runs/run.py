@@ -17,9 +17,8 @@ from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.core.recipe import differences
-from job.storage.files import encoded, sha256
-from job.storage.files import sha256
 from job.storage.errors import NotFound, StoreError
+from job.storage.files import encoded, sha256
 from job.storage.store import Store
 
 CHECKPOINT = re.compile(r"step-(\d{8})-(\d{4})-([0-9a-f]{6})")
@@ -37,8 +36,6 @@ class Checkpoint:
     name: str
     folder: Path
     state: dict[str, Any]
-
-
 
 
 class Run:

@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import IO
 
 from job.core.exits import Exit, JobError
-from job.storage.files import sha256
-from job.storage.folder import FolderStore
 from job.runs.run import Run
-from job.storage.files import encoded
-from job.storage.files import TEMPORARY, local_errors, new_file_beside
 from job.storage.errors import StoreError
+from job.storage.files import TEMPORARY, encoded, local_errors, new_file_beside, sha256
+from job.storage.folder import FolderStore
 
 LONGEST_PAUSE = 10.0
 """seconds between two tries of a store that is down"""

@@ -5,28 +5,35 @@ sent again, and nothing that a reader of the target trusts is ever overwritten.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from job.core.exits import Exit, JobError
-from job.storage.files import sha256
-from job.storage.folder import FolderStore
 from job.runs.manifest import MANIFEST, Listed, listed_by, listed_objects, manifest_for, summary_of
 from job.runs.run import RUN_ID, Run
-from job.storage.store import Store
 from job.storage.errors import StoreError
+from job.storage.files import sha256
+from job.storage.folder import FolderStore
+from job.storage.store import Store
 
 Say = Callable[[str], None]
 
+LONGEST_PAUSE = 10.0
+"""seconds between two tries of a store that is away"""
 
-def sync(folder: Path, target: Store, say: Say) -> None:
-    """Deliver all runs of the folder.  Raises JobError as `Delivery`; 74 names what a store that is away did not take."""
+
+def sync(folder: Path, target: Store, say: Say, timeout: float = 0.0) -> None:
+    """Deliver all runs of the folder.  A store that is away is tried again, until it has taken nothing for `timeout` seconds.
+
+    Raises JobError as `Delivery.run`; 74 names what was not delivered.
+    """
     source, problems = FolderStore(folder), list[JobError]()
     deliveries = [Delivery(source, target, run_id, say) for run_id in runs_in(folder)]
     for number, delivery in enumerate(deliveries):
         try:
-            delivery.run()
+            _deliver(delivery, timeout)
         except StoreError as error:
             if not error.transient:
                 raise
@@ -40,6 +47,24 @@ def sync(folder: Path, target: Store, say: Say) -> None:
             problems.append(error)
     if problems:
         raise JobError(problems[0].code, "\n".join(map(str, problems)))
+
+
+def _deliver(delivery: "Delivery", timeout: float) -> None:
+    """Run it as often as it takes.  Raises as `Delivery.run`."""
+    sent, pause = -1, 0.0
+    while True:
+        try:
+            return delivery.run()
+        except StoreError as error:
+            if not error.transient or not timeout:
+                raise
+            if delivery.sent > sent:  # the first try of this outage
+                sent, pause, end = delivery.sent, 0.5, time.monotonic() + timeout
+                delivery.say(f"the store does not take uploads, trying again and again for {timeout:.0f} s. {error}")
+            if time.monotonic() + pause > end:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def runs_in(folder: Path) -> list[str]:
@@ -75,9 +100,12 @@ class Delivery:
         """that, and what is listed here"""
         self.damaged: set[str] = set()
         """keys of files here that are not what is listed"""
+        self.sent = 0
+        """objects, in all tries"""
 
     def run(self) -> None:
-        """Raises JobError: 77 if another attempt finished it, 78 if the run there is another one, 65 and 74 naming what is missing."""
+        """May be repeated.  Raises JobError: 77 if another attempt finished it, 78 if the run there is another one, 65 and 74 naming what is missing."""
+        self.damaged, self.problems = set(), []
         found = [entry.key for entry in self.source.list(self.here.key(""))]
         self.new_manifests = self._missing_manifests(found)
         self.remaining = sorted([*found, *self.new_manifests], key=_rank)
@@ -87,13 +115,11 @@ class Delivery:
         new = {key: entry for manifest, data in self.new_manifests.items() for key, entry in listed_by(manifest, json.loads(data)).items()}
         self.trusted = listed_objects(self.there, self.target_sizes)
         self.listed = new | listed_objects(self.here, found) | self.trusted
-        sent = 0
         while self.remaining:
-            sent += self._deliver(self.remaining[0])
+            self.sent += self._deliver(self.remaining[0])
             self.remaining.pop(0)
-        self.say(
-            f"run {self.here.id}: {sent} objects delivered, what else there is was there" if sent else f"run {self.here.id}: all there"
-        )
+        outcome = f"{self.sent} objects delivered, what else there is was there" if self.sent else "all there"
+        self.say(f"run {self.here.id}: {outcome}")
         if self.problems:
             raise JobError(self.problems[0].code, " ".join(map(str, self.problems)))
 

@@ -273,7 +273,7 @@ def test_profile_files(weed: Server, place: str, tmp_path: Path, set_environment
 DEBUG = """
 import logging, sys, traceback
 logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
-from job.storage.store import open_store
+from job.storage.opening import open_store
 store = open_store(sys.argv[1])
 logging.getLogger("test").debug("debug lines are on")
 for action in (lambda: store.put("a", b"x"), lambda: store.get("a"), lambda: store.list(), lambda: store.put_if_absent("a", b"y")):

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Process, alexnet, train
+from tests.support.commands import Process, alexnet, arguments, environment, train
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, weed
 from tests.support.stored import folder_objects, objects, verified
@@ -43,7 +44,7 @@ def test_what_a_run_kept_completes_it_elsewhere(kept: Path, server: Server) -> N
 def test_a_bad_network(kept: Path, server: Server) -> None:
     """However often a try fails, the next one goes on, and the end is whole."""
     with Proxy(server, seed=3, errors=0.2, resets=0.1, truncations=0.05, lost_replies=0.1) as proxy:
-        codes = [alexnet("sync", str(kept), "s3://results/bad", **proxy.environment).returncode for _ in range(3)]
+        codes = [alexnet("sync", str(kept), "s3://results/bad", "--flush-timeout", "0", **proxy.environment).returncode for _ in range(3)]
         assert proxy.counts["Error"]
     assert set(codes) <= {0, 74}
     if codes[-1]:
@@ -55,11 +56,30 @@ def test_a_server_that_is_away(kept: Path, tmp_path: Path) -> None:
     with weed() as away:
         away.make_bucket("results")
         variables = away.environment | {"AWS_MAX_ATTEMPTS": "1"}
-    result = alexnet("sync", str(kept), "s3://results", **variables)
+    result = alexnet("sync", str(kept), "s3://results", "--flush-timeout", "1", **variables)
     assert result.returncode == 74
+    assert "trying again and again for 1 s" in result.stdout
     assert "Not delivered: " in result.stderr
     assert "r/" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_server_that_comes_back(kept: Path) -> None:
+    """It is away at the start and again in the middle; one command delivers all."""
+    with weed() as server:
+        server.make_bucket("results")
+        server.kill()
+        variables = environment(**server.environment, AWS_MAX_ATTEMPTS="1", PYTHONUNBUFFERED="1")
+        command = arguments("sync", str(kept), "s3://results")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if "trying again and again for 600 s" in line:
+                    server.restart()
+                if "/claim.json" in line:
+                    server.kill()
+        assert process.returncode == 0
+        verified(objects(server), "r")
 
 
 def test_without_the_right_to_write(kept: Path, server: Server) -> None:

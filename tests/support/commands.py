@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
+from tests.support.surroundings import without_settings
 
 TINY = ("--data", "digits", "--recipe", "digits", "--width", "0.0625", "--epochs", "2", "--threads", "1", "--log-steps", "10")
 
@@ -25,8 +26,8 @@ def arguments(*words: str) -> list[str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ALEXNET_", "AWS_"))}
-    return {**kept, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    """That of a command: the given settings and no other ones."""
+    return {**without_settings(os.environ), "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
 
 
 def alexnet(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

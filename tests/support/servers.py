@@ -25,6 +25,7 @@ from typing import Any, Self
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.session import Session as BotocoreSession
 
 REGION = "us-east-1"
 START_SECONDS = 30.0
@@ -81,9 +82,10 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-        if self._temporary:
-            self._temporary.cleanup()
+        if self._temporary is None:
+            return self.stop()
+        self.kill()  # nobody needs what it would take seconds to put in order
+        return self._temporary.cleanup()
 
     def restart(self) -> None:
         """Start it if it does not run, and wait until it answers.  RuntimeError with the end of its log if it does not."""
@@ -100,12 +102,12 @@ class Server:
                 stderr=file,
                 start_new_session=True,  # Ctrl-C in the terminal is for the command that uses the server
             )
-        end = time.monotonic() + START_SECONDS
+        client, end = self.client(), time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if self._process.poll() is not None:  # else a busy port would have us talk to somebody else's server
                 break
             with suppress(Exception):
-                self.client().list_buckets()
+                client.list_buckets()
                 return
             time.sleep(0.05)
         tail = log.read_text(errors="replace")[-2000:]
@@ -120,7 +122,8 @@ class Server:
 
     def client(self) -> Any:
         """A client with these credentials, whatever the environment says; one try for each request."""
-        return boto3.session.Session().client(
+        unset = {name: (None, None, value, None) for name, value in (("profile", None), ("config_file", os.devnull))}
+        return boto3.session.Session(botocore_session=BotocoreSession(unset)).client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=self.key,
@@ -187,7 +190,8 @@ def rclone(folder: Path | None = None) -> Server:
 def without_aws(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without the user's AWS settings, and with loopback reached directly."""
     kept = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
-    return kept | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "NO_PROXY": "127.0.0.1,localhost"}
+    direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")  # where both are set, the small letters count
+    return kept | direct | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
 def _credentials() -> tuple[str, str]:

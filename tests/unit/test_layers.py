@@ -1,6 +1,7 @@
 """Which part of the package may import which.  Arrows point down only, and nothing is imported in a circle."""
 
 import ast
+import functools
 import graphlib
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ ROOMS = {
 """room → the rooms that it may import; `cli` may import all"""
 
 
+@functools.cache
 def imports(path):
     """Absolute names of all modules that a file imports, at any depth, also by import_module with a constant."""
     found = set()

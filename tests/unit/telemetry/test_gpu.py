@@ -21,10 +21,10 @@ FULL: dict[str, Any] = {
     "reasons": 0x4 | 0x20,
     "pcie": (1000, 2000),
 }
-FAST = {"interval": 0.02, "timeout": 0.3, "environment": {}}
+FAST = {"interval": 0.02, "timeout": 60.0, "environment": {}}
 
 
-def wait(condition, seconds=5.0):
+def wait(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -50,35 +50,31 @@ def watched():
 
 
 def test_fields_carry_their_units(watched):
-    gpus, said = watched([Card(uuid="GPU-a", **FULL)])
+    gpus, said = watched([Card(uuid="GPU-a", **FULL)], interval=1000.0)  # the first row, with PCIe
     wait(gpus.rows)
-    assert (
-        gpus.rows()
-        == [
-            {
-                "index": 0,
-                "memory_used_bytes": 5 * GB,
-                "memory_total_bytes": 80 * GB,
-                "temperature_celsius": 61,
-                "sm_clock_mhz": 1980,
-                "memory_clock_mhz": 2619,
-                "throttle_reasons": ["power_cap", "thermal"],
-                "utilization_percent": 87,
-                "memory_utilization_percent": 41,
-                "power_watts": 312.5,
-                "energy_joules": 0.0,
-                "pcie_sent_bytes_per_second": 1_024_000,
-                "pcie_received_bytes_per_second": 2_048_000,
-            }
-        ]
-        or "pcie_sent_bytes_per_second" not in gpus.rows()[0]
-    )
+    assert gpus.rows() == [
+        {
+            "index": 0,
+            "memory_used_bytes": 5 * GB,
+            "memory_total_bytes": 80 * GB,
+            "temperature_celsius": 61,
+            "sm_clock_mhz": 1980,
+            "memory_clock_mhz": 2619,
+            "throttle_reasons": ["power_cap", "thermal"],
+            "utilization_percent": 87,
+            "memory_utilization_percent": 41,
+            "power_watts": 312.5,
+            "energy_joules": 0.0,
+            "pcie_sent_bytes_per_second": 1_024_000,
+            "pcie_received_bytes_per_second": 2_048_000,
+        }
+    ]
     assert not said
 
 
 def test_pcie_is_asked_seldom(watched):
     nvml = Nvml([Card(uuid="GPU-a", **FULL)])
-    gpus, _ = watched([], nvml=nvml)
+    gpus, _ = watched([], nvml=nvml, pcie_seconds=1000.0)
     wait(lambda: nvml.asked.count("memory") > 10)
     assert nvml.asked.count("pcie") == 2  # sent and received, once
     assert "pcie_sent_bytes_per_second" not in gpus.rows()[0]
@@ -141,14 +137,14 @@ def test_of_two_cards_one_is_lost_and_the_other_goes_on(watched, error):
 
 def test_a_call_that_hangs_holds_nobody_up(watched):
     card = Card(uuid="GPU-a", **FULL)
-    gpus, said = watched([card])
+    gpus, said = watched([card], timeout=0.3)
     wait(gpus.rows)
-    card.hangs = 3.0
+    card.hangs = 60.0
     begun = time.monotonic()
     wait(lambda: gpus.rows() == [])
     gpus.rows()
     gpus.stop()
-    assert time.monotonic() - begun < 2.9
+    assert time.monotonic() - begun < 50
     assert len(said) == 1
     assert "no answer from the driver" in said[0]
     assert all(thread.daemon for thread in threading.enumerate() if thread.name == "gpu")
@@ -156,13 +152,13 @@ def test_a_call_that_hangs_holds_nobody_up(watched):
 
 def test_a_driver_that_answers_again_is_heard_again(watched):
     card = Card(uuid="GPU-a", **FULL)
-    gpus, said = watched([card])
+    gpus, said = watched([card], timeout=0.3)
     wait(gpus.rows)
     card.hangs = 0.6
     wait(lambda: gpus.rows() == [])
     card.hangs = 0.0
     wait(gpus.rows)
-    assert said[1:] == ["GPU: the driver answers again"]
+    assert said[1] == "GPU: the driver answers again"
 
 
 def test_scripts_play_in_time(watched):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+import job.telemetry.host
 import job.telemetry.sampler
 from job.telemetry.cgroup import Cgroup
 from job.telemetry.host import Probe
@@ -53,13 +54,13 @@ class Log:
 
 def test_rows_have_units_and_the_measured_interval(tmp_path):
     card = Card(uuid="GPU-a", memory=(3_000, 9_000), utilization=(50, 10), energy=5_000, power=200_000)
+    begun, age = time.monotonic(), time.time() - psutil.Process().create_time()
     log = Log(tmp_path, nvml=Nvml([card]), gauges=lambda: {"step": 7, "spool_bytes": 5})
-    begun = time.monotonic()
     log.until(lambda: len(log.sampler.rows) >= 8)
-    assert sum(row["interval_seconds"] for row in log.rows) == pytest.approx(time.monotonic() - begun, abs=0.5)
+    assert 0 < sum(row["interval_seconds"] for row in log.rows) < time.monotonic() - begun
     row = log.rows[-1]
     assert abs(row["process_memory_bytes"] - psutil.Process().memory_info().rss) < 100e6
-    assert row["process_seconds"] == pytest.approx(time.time() - psutil.Process().create_time(), abs=2)
+    assert age < row["process_seconds"] < time.time() - psutil.Process().create_time()
     assert (row["step"], row["spool_bytes"]) == (7, 5)
     assert row["gpus"][0]["utilization_percent"] == 50
     assert row["host_memory_total_bytes"] == psutil.virtual_memory().total
@@ -86,9 +87,10 @@ def test_facts(tmp_path):
 
 
 def test_a_run_shorter_than_an_interval_has_a_row(tmp_path):
-    log = Log(tmp_path, interval=60.0).run(0.3)
+    begun = time.monotonic()
+    log = Log(tmp_path, interval=60.0).run(0.1)
     (row,) = log.rows
-    assert row["interval_seconds"] == pytest.approx(0.3, abs=0.25)
+    assert 0.1 <= row["interval_seconds"] < time.monotonic() - begun
 
 
 def test_a_sampler_that_never_started_can_be_stopped(tmp_path):
@@ -127,28 +129,38 @@ def test_cpu_shares_are_those_of_the_interval(tmp_path):
     log, begun = Log(tmp_path, interval=0.2), time.process_time()
     while time.process_time() - begun < 0.8:
         sum(range(1000))
-    log.until(lambda: len(log.sampler.rows) >= 2)
+    before = len(log.sampler.rows)
+    log.until(lambda: len(log.sampler.rows) > before + 1)
     used = time.process_time() - begun
     assert sum(row["process_cpu_cores"] * row["interval_seconds"] for row in log.rows) == pytest.approx(used, rel=0.3)
 
 
-def test_disk_writes_of_this_process_are_seen(tmp_path):
+@pytest.fixture
+def clock(monkeypatch):
+    """The probe's: it stands still until a test sets it."""
+    stopped = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(job.telemetry.host, "time", SimpleNamespace(monotonic=lambda: stopped.seconds, time=time.time))
+    return stopped
+
+
+def test_disk_writes_of_this_process_are_seen(tmp_path, clock):
     probe = Probe(Cgroup())
     (tmp_path / "file").write_bytes(os.urandom(8_000_000))
     if not psutil.Process().io_counters().write_bytes:
         pytest.skip("this file system counts no writes (tmpfs)")
-    row = probe.sample()
-    assert row["disk_written_bytes_per_second"] * row["interval_seconds"] >= 7_900_000
+    clock.seconds = 2.0
+    assert probe.sample()["disk_written_bytes_per_second"] >= 8_000_000 / 2
 
 
-def test_loopback_is_no_network(monkeypatch):
+def test_loopback_is_no_network(monkeypatch, clock):
     counts = {"lo": SimpleNamespace(bytes_sent=0, bytes_recv=0), "eth0": SimpleNamespace(bytes_sent=0, bytes_recv=0)}
     monkeypatch.setattr(psutil, "net_io_counters", lambda pernic: counts)
     probe = Probe(Cgroup())
     counts["lo"].bytes_sent, counts["eth0"].bytes_sent, counts["eth0"].bytes_recv = 1_000_000_000, 7_000, 9_000
+    clock.seconds = 2.0
     row = probe.sample()
-    sent, received = (row[f"network_{name}_bytes_per_second"] * row["interval_seconds"] for name in ("sent", "received"))
-    assert (sent, received) == pytest.approx((7_000, 9_000), rel=0.1)
+    assert row["interval_seconds"] == 2
+    assert [row[f"network_{name}_bytes_per_second"] for name in ("sent", "received")] == [3_500, 4_500]
 
 
 def test_segments_are_bounded_in_lines(tmp_path):
