@@ -33,7 +33,7 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
     model = inference.load_model(run, **values)
     found = inference.evaluate(model, images)
     if as_json:
-        told = {"run": model.run.id, "checkpoint": model.checkpoint, "engine": model.engine.name, "test_accuracy": found.accuracy}
+        told = {"run": model.run.id, "checkpoint": str(model.checkpoint), "engine": model.engine.name, "test_accuracy": found.accuracy}
         click.echo(json.dumps(told | asdict(found), indent=1))
     else:
         low, high = found.interval

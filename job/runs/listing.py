@@ -14,11 +14,11 @@ from multiprocessing import get_context
 from typing import Any
 
 from job.core.exits import Exit, JobError
-from job.storage.folder import FolderStore
 from job.runs.run import ATTEMPT, RUN_ID
 from job.storage.errors import NotFound
-from job.storage.store import Store
+from job.storage.folder import FolderStore
 from job.storage.opening import open_store
+from job.storage.store import Store
 
 SILENT = 120.0
 """seconds without a new status.json after which an attempt counts as gone; it writes one every 30"""

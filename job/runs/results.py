@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
-from job.storage.files import sha256_of
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
+from job.storage.files import sha256_of
 from job.storage.opening import open_store
 
 
@@ -85,7 +85,7 @@ def read_results(url: str) -> Results:
         logits=predictions["logits"],
         labels=predictions["labels"],
         attempts=attempts_of(run),
-        checkpoints=run.checkpoint_names(),
+        checkpoints=[str(name) for name in run.checkpoint_names()],
         resources=resources_of(run),
         plots=plots,
     )

@@ -3,7 +3,6 @@
 Format: https://huggingface.co/docs/safetensors (8 bytes little-endian length, a JSON header, the tensors one after the other).
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
@@ -56,7 +55,3 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None
                 yield name, array
     except (SafetensorError, OSError) as error:
         raise JobError(Exit.DATA, f"{path}: not a readable safetensors file ({error}).") from error
-
-
-
-

@@ -26,6 +26,7 @@ from job.core.schedule import learning_rate, rate_factors
 from job.core.time_ledger import Ledger
 from job.data.dataset import Dataset
 from job.engines import Engine, evaluate
+from job.runs.checkpoint import CheckpointName
 from job.runs.heartbeat import Heartbeat
 from job.runs.run import Run
 from job.runs.spool import Spool
@@ -154,7 +155,7 @@ class Training:
         lines = (checkpoint.folder / "metrics.jsonl").read_text().splitlines()
         self.progress = Progress(**checkpoint.state["progress"], lines=[json.loads(line) for line in lines])
         self.ledger.resume(checkpoint.state.get("ledger", {}))
-        self.found_step, self.newest = self.progress.step, checkpoint.name
+        self.found_step, self.newest = self.progress.step, str(checkpoint.name)
         shutil.rmtree(checkpoint.folder)
         origin = checkpoint.state["engine"]
         note = "" if origin == self.engine.name else f", written by {origin}"
@@ -292,7 +293,7 @@ class Training:
     def snapshot(self) -> None:
         """Write all state to files of the spool, tensor by tensor."""
         progress, accuracy, begun = self.progress, self.validation_accuracy, time.monotonic()
-        name = f"step-{progress.step:08d}-{self.run.attempt}"
+        name = str(CheckpointName(step=progress.step, attempt=self.run.attempt))
         folder = self.spool.path("checkpoints", name, "state.json").parent
         best = accuracy is not None and accuracy > progress.best_accuracy
         if best:

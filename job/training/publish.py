@@ -16,6 +16,7 @@ from job.core.exits import Exit
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all
 from job.figures.tensorboard import write_events
+from job.runs.checkpoint import CheckpointName
 from job.runs.results import Attempt, Results, attempts_of, resources_of
 from job.runs.tensorfile import read_tensors
 from job.storage.errors import StoreError
@@ -59,8 +60,10 @@ def finish(training: "Training") -> dict[str, Any]:
 def load_best(training: "Training", name: str) -> None:
     """The weights that were best on the validation set, from here or from the store."""
     local = training.work / "best.safetensors"
-    if not name.endswith(training.run.attempt):
-        local = training.run.fetch_checkpoint(name, training.work / "best").folder / "model.safetensors"
+    checkpoint = CheckpointName.parse(name)
+    assert checkpoint is not None
+    if checkpoint.attempt != training.run.attempt:
+        local = training.run.fetch_checkpoint(checkpoint, training.work / "best").folder / "model.safetensors"
     training.engine.load(read_tensors(local, training.architecture.parameter_shapes), ())
 
 
@@ -143,7 +146,7 @@ def as_results(
     attempts, names = [Attempt(name=run.attempt, claim=training.claim, end={"exit_code": 0, "reason": "finished"})], [training.newest]
     with suppress(StoreError):  # a store that is away must not keep the page from being written
         attempts = [*(a for a in attempts_of(run) if a.name != run.attempt), *attempts]
-        names = sorted({*run.checkpoint_names(), *names}, reverse=True)
+        names = sorted({*map(str, run.checkpoint_names()), *names}, reverse=True)
     return Results(
         id=run.id,
         url=f"{run.store.url}/{run.id}",
