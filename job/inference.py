@@ -19,10 +19,12 @@ from job.core.recipe import Recipe
 from job.data import dataset, sources
 from job.data.dataset import Dataset, Split
 from job.engines import Engine, Network
+from job.runs.checkpoint import CheckpointName
 from job.runs.pretrained import model_file
 from job.runs.results import final_object, open_run
-from job.runs.run import CHECKPOINT, Run
+from job.runs.run import Run
 from job.runs.tensorfile import read_tensors
+from job.storage.manifest import MANIFEST
 
 ROUNDING = {"fp64": 0.0, "fp32": 0.001, "bf16": 0.01}
 """share of the test images whose class may change with the device or the engine, since they lie within the rounding of a tie"""
@@ -37,8 +39,7 @@ class Model:
     run: Run
     record: Mapping[str, Any]
     summary: Mapping[str, Any] | None
-    checkpoint: str
-    """name of its folder"""
+    checkpoint: CheckpointName
     engine: Engine
     network: Network
     """with the checkpoint's weights"""
@@ -88,16 +89,17 @@ def load_model(
     """
     run = open_run(url)
     record, summary = run.read("run.json"), run.summary()
-    name = checkpoint or (summary["model"].split("/")[1] if summary else _newest_checkpoint(run))
+    text = checkpoint or (summary["model"].split("/")[1] if summary else str(_newest_checkpoint(run)))
     recipe = Recipe().with_values(record["recipe"])
     if pictures is not None:
         recipe = recipe.with_values({"batch_size": min(pictures, BATCH_SIZE)})
     classes = tuple(record["data"].get("classes") or map(str, range(10)))
     architecture = recipe.architecture(len(classes))
     with TemporaryDirectory() as folder:
-        if not CHECKPOINT.fullmatch(name) or run.read("checkpoints", name, "MANIFEST.json") is None:
-            stored = ", ".join(run.checkpoint_names()) or "none"
-            raise JobError(Exit.USAGE, f"{url}: there is no complete checkpoint {name!r}. Stored are: {stored}.")
+        name = CheckpointName.parse(text)
+        if name is None or run.read("checkpoints", str(name), MANIFEST) is None:
+            stored = ", ".join(map(str, run.checkpoint_names())) or "none"
+            raise JobError(Exit.USAGE, f"{url}: there is no complete checkpoint {text!r}. Stored are: {stored}.")
         path = model_file(run, f"checkpoints/{name}/model.safetensors", Path(folder))
         opened = engines.open_engine(engine or _engine_name(summary), device=device, threads=threads or record["threads"])
         network = opened.network(recipe, architecture)
@@ -147,18 +149,18 @@ def evaluate(model: Model, data: Dataset) -> Evaluation:
 def _recorded(model: Model) -> tuple[float | None, NDArray[np.integer[Any]] | None]:
     """(test accuracy, predicted classes) as they were stored for this model, as far as they were."""
     run, summary = model.run, model.summary
-    if summary is not None and summary["model"].split("/")[1] == model.checkpoint:
+    if summary is not None and summary["model"].split("/")[1] == str(model.checkpoint):
         stored = np.load(io.BytesIO(final_object(run, summary, "predictions.npz")), allow_pickle=False)
         return summary["test_accuracy"], stored["logits"].argmax(1)
-    lines = map(json.loads, run.store.get(run.key("checkpoints", model.checkpoint, "metrics.jsonl")).splitlines())
-    step = int(model.checkpoint.split("-")[1])
-    return next((line["test_accuracy"] for line in lines if line["kind"] == "epoch" and line["step"] == step), None), None
+    lines = map(json.loads, run.store.get(run.key("checkpoints", str(model.checkpoint), "metrics.jsonl")).splitlines())
+    of_checkpoint = (line for line in lines if line["kind"] == "epoch" and line["step"] == model.checkpoint.step)
+    return next((line["test_accuracy"] for line in of_checkpoint), None), None
 
 
-def _newest_checkpoint(run: Run) -> str:
+def _newest_checkpoint(run: Run) -> CheckpointName:
     """Of a run that is not finished.  Raises JobError (2) where nothing is stored yet."""
     for name in run.checkpoint_names():
-        if run.read("checkpoints", name, "MANIFEST.json") is not None:
+        if run.read("checkpoints", str(name), MANIFEST) is not None:
             return name
     raise JobError(Exit.USAGE, f"{run.store.url}/{run.id}: no checkpoint is stored yet. Wait until its first epoch has ended.")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from job.runs.checkpoint import CheckpointName
 from job.runs.results import Attempt, Results
 
 
@@ -26,7 +27,8 @@ def timeline(run: Results) -> list[Span]:
 
 def stored_steps(run: Results, attempt: str) -> list[int]:
     """Steps of the attempt's checkpoints that are in the store, ascending."""
-    return sorted(int(name.split("-")[1]) for name in run.checkpoints if name.endswith(attempt))
+    names = map(CheckpointName.parse, run.checkpoints)
+    return sorted(name.step for name in names if name is not None and name.attempt == attempt)
 
 
 def _span(run: Results, attempt: Attempt) -> Span:

@@ -32,7 +32,12 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
     model = inference.load_model(run, **values)
     found = inference.evaluate(model, images)
     if as_json:
-        model_facts = {"run": model.run.id, "checkpoint": model.checkpoint, "engine": model.engine.name, "test_accuracy": found.accuracy}
+        model_facts = {
+            "run": model.run.id,
+            "checkpoint": str(model.checkpoint),
+            "engine": model.engine.name,
+            "test_accuracy": found.accuracy,
+        }
         click.echo(json.dumps(model_facts | asdict(found), indent=1))
     else:
         low, high = found.interval

@@ -3,20 +3,19 @@
 A dataset that somebody copied there by other means, as files or as the archive, is read as well, but then nothing tells its digests.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from job.core.exits import Exit, JobError
 from job.data.cifar_binary import CLASSES_FILE, FOLDER, binary_files
 from job.data.dataset import Dataset
-from job.storage.files import encoded, sha256, sha256_of
+from job.storage.files import encoded, sha256_of
 from job.storage.http import Progress
+from job.storage.manifest import MANIFEST, FileEntry, Manifest
 from job.storage.opening import open_store
 from job.storage.store import Entry, Store
 
 Say = Callable[[str], None]
-MANIFEST = "MANIFEST.json"
 ARCHIVES = (".tar.gz", ".tgz")
 
 
@@ -25,8 +24,8 @@ def push_dataset(data: Dataset, target: Store, say: Say) -> None:
 
     Raises JobError: CONFIGURATION where another dataset is, which is left alone; DATA where a file does not come back as it was sent.
     """
-    listed = {name: {"size": len(content), "sha256": sha256_of(content)} for name, content in binary_files(data)}
-    manifest = encoded({"fingerprint": data.fingerprint, "files": listed})
+    listed = {name: FileEntry.of(content) for name, content in binary_files(data)}
+    manifest = Manifest(files=listed, fingerprint=data.fingerprint).encode()
     there = {entry.key: entry.size for entry in target.list()}
     complete = MANIFEST in there
     if (complete and target.get(MANIFEST) != manifest) or any(_is_file(key) and key not in listed for key in there):
@@ -35,8 +34,8 @@ def push_dataset(data: Dataset, target: Store, say: Say) -> None:
         if name not in there:
             target.put(name, content)
             say(f"{name}: {len(content) / 1e6:.1f} MB stored")
-        if (found := sha256_of(target.get(name))) != listed[name]["sha256"]:
-            raise _damaged(target, name, found, str(listed[name]["sha256"])) if complete or name not in there else _another(target)
+        if (found := sha256_of(target.get(name))) != listed[name].sha256:
+            raise _damaged(target, name, found, listed[name]) if complete or name not in there else _another(target)
     if not target.put_if_absent(MANIFEST, manifest):
         raise _another(target)
     say(f"{len(data.train):,} training and {len(data.test):,} test images are in {target.url}, verified: train with --data {target.url}")
@@ -63,12 +62,14 @@ def fetch_dataset(store: Store, cache: Path, progress: Progress | None = None) -
             Exit.USAGE,
             f"--data {store.url}: there is no dataset (no data_batch_1.bin). `alexnet data push cifar10 {store.url}` puts it there.",
         )
-    digests = _digests(store) if MANIFEST in there and not prefix else {}
-    if missing := sorted(digests.keys() - wanted.keys()):
+    listed = _manifest(store).files if MANIFEST in there and not prefix else {}
+    if missing := sorted(listed.keys() - wanted.keys()):
         raise JobError(Exit.DATA, f"{store.url}: {', '.join(missing)}, which MANIFEST.json lists, is missing. Push the dataset again.")
-    versions = [[name, entry.key, entry.size, digests.get(name, entry.modified)] for name, entry in sorted(wanted.items())]
+    versions = [
+        [name, entry.key, entry.size, listed[name].sha256 if name in listed else entry.modified] for name, entry in sorted(wanted.items())
+    ]
     folder = cache / f"s3-{sha256_of(encoded([store.url, versions]))[:16]}"  # another version of the dataset has another folder
-    _fetch(store, {folder / name: entry for name, entry in wanted.items()}, digests, progress)
+    _fetch(store, {folder / name: entry for name, entry in wanted.items()}, listed, progress)
     return folder
 
 
@@ -83,20 +84,20 @@ def _fetch_archive(url: str, cache: Path, progress: Progress | None) -> Path:
     return path
 
 
-def _fetch(store: Store, wanted: Mapping[Path, Entry], digests: Mapping[str, str], progress: Progress | None) -> None:
-    """Have the objects as files: by their digests (name → SHA-256) where these are known, else by size and the folder's name."""
+def _fetch(store: Store, wanted: Mapping[Path, Entry], listed: Mapping[str, FileEntry], progress: Progress | None) -> None:
+    """Have the objects as files: by their digests where these are listed, else by size and the folder's name."""
 
     def is_right(path: Path, entry: Entry) -> bool:
         there = path.is_file() and path.stat().st_size == entry.size
-        return there and (path.name not in digests or sha256(path) == digests[path.name])
+        return there and (path.name not in listed or listed[path.name].wrong_digest(path) is None)
 
     needed = {path: entry for path, entry in wanted.items() if not is_right(path, entry)}
     received, total = 0, sum(entry.size for entry in needed.values())
     for path, entry in needed.items():
         store.download(entry.key, path)
-        if path.name in digests and (found := sha256(path)) != digests[path.name]:
+        if path.name in listed and (found := listed[path.name].wrong_digest(path)):
             path.unlink()
-            raise _damaged(store, entry.key, found, digests[path.name])
+            raise _damaged(store, entry.key, found, listed[path.name])
         received += entry.size
         if progress is not None:
             progress(received, total)
@@ -106,15 +107,17 @@ def _is_file(name: str) -> bool:
     return "/" not in name and (name.endswith(".bin") or name == CLASSES_FILE)
 
 
-def _digests(store: Store) -> dict[str, str]:
+def _manifest(store: Store) -> Manifest:
+    content = store.get(MANIFEST)
     try:
-        return {str(name): str(entry["sha256"]) for name, entry in json.loads(store.get(MANIFEST))["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return Manifest.parse(content, MANIFEST)
+    except JobError:
         raise JobError(Exit.DATA, f"{store.url}/MANIFEST.json is damaged. Expected files and digests. Push the dataset again.") from None
 
 
-def _damaged(store: Store, key: str, found: str, expected: str) -> JobError:
+def _damaged(store: Store, key: str, found: str, expected: FileEntry) -> JobError:
     return JobError(
         Exit.DATA,
-        f"{store.url}/{key} is damaged: its SHA-256 is {found[:12]}…, expected {expected[:12]}…. Store it again, or look at the network.",
+        f"{store.url}/{key} is damaged: its SHA-256 is {found[:12]}…, expected {expected.sha256[:12]}…. "
+        "Store it again, or look at the network.",
     )

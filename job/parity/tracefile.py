@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
+from job.runs.tensorfile import Header, stored_bytes
 from job.storage.errors import NotFound
 from job.storage.opening import open_store
 from job.storage.store import Store
 
-KINDS = {"float32": "F32", "float64": "F64"}
 FORMAT = "alexnet-trace-1"
 CHUNK = 1 << 22
 
@@ -31,24 +30,21 @@ class TraceWriter:
 
     def __init__(self, folder: Path) -> None:
         self.body = (folder / "body").open("w+b")
-        self.header: dict[str, Any] = {}
+        self.header = Header()
         self.digest = hashlib.sha256()
 
     def add(self, name: str, array: NDArray[Any]) -> None:
-        start = self.body.tell()
-        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
+        self.header.add(name, array.dtype.name, array.shape)
+        data = stored_bytes(array, array.dtype.name)
         self.body.write(data)
         self.digest.update(data)
-        self.header[name] = {"dtype": KINDS[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, self.body.tell()]}
 
     def finish(self, path: Path, facts: Mapping[str, Any]) -> None:
         """Write the whole file: header, then the tensors."""
-        header = {"__metadata__": {"format": FORMAT, **{key: json.dumps(value) for key, value in facts.items()}}, **self.header}
-        header["__metadata__"]["sha256"] = _sealed(self.digest, header)
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
+        metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in facts.items()}}
+        metadata["sha256"] = _sealed(self.digest, self.header.as_object(metadata))
         with path.open("wb") as file, self.body:
-            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(self.header.encode(metadata))
             self.body.seek(0)
             shutil.copyfileobj(self.body, file, CHUNK)
 

@@ -21,6 +21,7 @@ from job.runs.torchfile import TorchFile
 from job.storage.errors import NotFound
 from job.storage.files import local_errors, new_file_beside, sha256, without_secrets
 from job.storage.http import ANOTHER_SOURCE, Progress, download
+from job.storage.manifest import MANIFEST, Manifest
 from job.storage.opening import open_store
 
 FORMS = "a .safetensors or .pth file, its http(s):// or s3:// URL, or a finished run (FOLDER/ID or s3://bucket/prefix/ID)"
@@ -73,20 +74,20 @@ def model_file(run: Run, model: str, folder: Path) -> Path:
     """The object that a summary names (`checkpoints/NAME/model.safetensors`), verified by its manifest.  Raises JobError (65)."""
     *parents, name = model.split("/")
     where = f"{run.store.url}/{run.key(model)}"
-    manifest = run.read(*parents, "MANIFEST.json")
+    content = run.read(*parents, MANIFEST)
     try:
-        digest = str(manifest["files"][name]["sha256"])
-    except (KeyError, TypeError):
+        entry = Manifest.parse(content, where).files[name]
+    except (JobError, KeyError):
         raise JobError(Exit.DATA, f"{where}: the checkpoint's MANIFEST.json is missing or does not list it.") from None
-    target = folder / f"{digest}.safetensors"
-    if not target.is_file() or sha256(target) != digest:
+    target = folder / f"{entry.sha256}.safetensors"
+    if not target.is_file() or entry.wrong_digest(target):
         try:
             run.store.download(run.key(model), target)
         except NotFound:
             raise JobError(Exit.DATA, f"{where} is missing, though its MANIFEST.json lists it.") from None
-    if (found := sha256(target)) != digest:
+    if found := entry.wrong_digest(target):
         target.unlink()
-        raise JobError(Exit.DATA, f"{where} has SHA-256 {found[:12]}…, its manifest says {digest[:12]}….")
+        raise JobError(Exit.DATA, f"{where} has SHA-256 {found[:12]}…, its manifest says {entry.sha256[:12]}….")
     return target
 
 

@@ -85,7 +85,7 @@ def read_results(url: str) -> Results:
         logits=predictions["logits"],
         labels=predictions["labels"],
         attempts=attempts_of(run),
-        checkpoints=run.checkpoint_names(),
+        checkpoints=[str(name) for name in run.checkpoint_names()],
         resources=resources_of(run),
         plots=plots,
     )

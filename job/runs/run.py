@@ -17,14 +17,14 @@ from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.core.recipe import differences
+from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
 from job.storage.errors import NotFound, StoreError
-from job.storage.files import encoded, sha256
+from job.storage.files import encoded
+from job.storage.manifest import MANIFEST, Manifest
 from job.storage.store import Store
 
-CHECKPOINT = re.compile(r"step-(\d{8})-(\d{4})-([0-9a-f]{6})")
 ATTEMPT = re.compile(r"(\d{4})-([0-9a-f]{6})")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-CHECKPOINT_FILES = ("metrics.jsonl", "model.safetensors", "optimizer.safetensors", "state.json")
 RETAINED = 2
 """checkpoints that retention leaves, beside the best and the final one"""
 
@@ -33,7 +33,7 @@ RETAINED = 2
 class Checkpoint:
     """A verified checkpoint, copied to a local folder."""
 
-    name: str
+    name: CheckpointName
     folder: Path
     state: dict[str, Any]
 
@@ -50,7 +50,7 @@ class Run:
             )
         self.store, self.id = store, run_id
         self.attempt = ""
-        self.damaged: set[str] = set()
+        self.damaged: set[CheckpointName] = set()
         """checkpoints that did not verify"""
 
     def key(self, *parts: str) -> str:
@@ -109,7 +109,7 @@ class Run:
 
     def newest_checkpoint(self, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
         """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped, with a line."""
-        tried: set[str] = set()
+        tried: set[CheckpointName] = set()
         while fresh := [name for name in self.checkpoint_names() if name not in tried]:  # listed again: one may vanish, another appear
             name = fresh[0]
             tried.add(name)
@@ -120,34 +120,32 @@ class Run:
                     raise
                 self.damaged.add(name)
                 say(f"checkpoint {name} is left out: {error}")
-                shutil.rmtree(folder / name, ignore_errors=True)
+                shutil.rmtree(folder / str(name), ignore_errors=True)
         return None
 
-    def checkpoint_names(self) -> list[str]:
+    def checkpoint_names(self) -> list[CheckpointName]:
         """Greatest (step, attempt number, nonce) first."""
-        return sorted(filter(CHECKPOINT.fullmatch, self.store.folders(self.key("checkpoints") + "/")), reverse=True)
+        folders = self.store.folders(self.key("checkpoints") + "/")
+        return sorted((name for name in map(CheckpointName.parse, folders) if name is not None), reverse=True)
 
-    def fetch_checkpoint(self, name: str, folder: Path) -> Checkpoint:
+    def fetch_checkpoint(self, name: CheckpointName, folder: Path) -> Checkpoint:
         """Copy and verify.  Raises JobError (65), naming the object."""
-        manifest = self.read("checkpoints", name, "MANIFEST.json")
-        if manifest is None:
+        content = self.read("checkpoints", str(name), MANIFEST)
+        if content is None:
             raise JobError(Exit.DATA, "its MANIFEST.json is missing, so it was never completed or is being deleted")
-        target = folder / name
+        target = folder / str(name)
         target.mkdir(parents=True, exist_ok=True)
-        try:
-            digests = {file: str(entry["sha256"]) for file, entry in manifest["files"].items()}
-        except (KeyError, TypeError, AttributeError):
-            raise JobError(Exit.DATA, "its MANIFEST.json does not list files and digests") from None
-        if sorted(digests) != sorted(CHECKPOINT_FILES):
-            raise JobError(Exit.DATA, f"its MANIFEST.json lists {', '.join(map(repr, digests))}. Expected {', '.join(CHECKPOINT_FILES)}")
-        for file, digest in digests.items():
+        manifest = Manifest.parse(content, f"its {MANIFEST}")
+        if sorted(manifest.files) != sorted(CHECKPOINT_FILES):
+            listed = ", ".join(map(repr, manifest.files))
+            raise JobError(Exit.DATA, f"its MANIFEST.json lists {listed}. Expected {', '.join(CHECKPOINT_FILES)}")
+        for file, entry in manifest.files.items():
             try:
-                self.store.download(self.key("checkpoints", name, file), target / file)
+                self.store.download(self.key("checkpoints", str(name), file), target / file)
             except NotFound:
                 raise JobError(Exit.DATA, f"{file} is missing") from None
-            found = sha256(target / file)
-            if found != digest:
-                raise JobError(Exit.DATA, f"{file} has SHA-256 {found[:12]}…, its manifest says {digest[:12]}…")
+            if found := entry.wrong_digest(target / file):
+                raise JobError(Exit.DATA, f"{file} has SHA-256 {found[:12]}…, its manifest says {entry.sha256[:12]}…")
         return Checkpoint(name=name, folder=target, state=json.loads((target / "state.json").read_text()))
 
     def prune(self, best: str | None) -> None:
@@ -156,21 +154,20 @@ class Run:
         Another look for a newer attempt comes after the listing: what a newer attempt stores later was not listed, and cannot be deleted.
         """
         names = self.checkpoint_names()
-        good = (n for n in names if n not in self.damaged and self.store.list(self.key("checkpoints", n, "MANIFEST.json")))
+        good = (n for n in names if n not in self.damaged and self.store.list(self.key("checkpoints", str(n), MANIFEST)))
         retained = list(islice(good, RETAINED))
         spared = {best, *map(self._best_by, retained)}
         self.raise_if_superseded()
         for name in names:
-            if len(retained) == RETAINED and name < retained[-1] and name not in spared:
-                for entry in sorted(
-                    self.store.list(self.key("checkpoints", name) + "/"), key=lambda e: not e.key.endswith("MANIFEST.json")
-                ):
+            if len(retained) == RETAINED and name < retained[-1] and str(name) not in spared:
+                found = self.store.list(self.key("checkpoints", str(name)) + "/")
+                for entry in sorted(found, key=lambda e: not e.key.endswith(MANIFEST)):
                     self.store.delete(entry.key)
 
-    def _best_by(self, name: str) -> str | None:
+    def _best_by(self, name: CheckpointName) -> str | None:
         """The best checkpoint by the account of this one, which may be continued from."""
         try:
-            best: str | None = self.read("checkpoints", name, "state.json")["progress"]["best"]
+            best: str | None = self.read("checkpoints", str(name), "state.json")["progress"]["best"]
             return best
         except (KeyError, TypeError):
             return None

@@ -21,8 +21,9 @@ from typing import IO
 from job.core.exits import Exit, JobError
 from job.runs.run import Run
 from job.storage.errors import StoreError
-from job.storage.files import TEMPORARY, encoded, local_errors, new_file_beside, sha256
+from job.storage.files import TEMPORARY, local_errors, new_file_beside
 from job.storage.folder import FolderStore
+from job.storage.manifest import MANIFEST, Manifest
 
 LONGEST_PAUSE = 10.0
 """seconds between two tries of a store that is down"""
@@ -51,7 +52,7 @@ class Upload:
     @property
     def manifest(self) -> Path | None:
         """Of a checkpoint; written when its upload begins."""
-        return None if self.step is None else self.folder / "MANIFEST.json"
+        return None if self.step is None else self.folder / MANIFEST
 
     @property
     def all_files(self) -> list[Path]:
@@ -300,8 +301,8 @@ def _write_manifest(upload: Upload) -> None:
     path = upload.manifest
     if path is None or path in upload.files:
         return
-    listed = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in upload.files}
+    manifest = Manifest.of_folder(upload.folder, upload.files)
     with new_file_beside(path) as temporary:  # half a manifest would be taken for a damaged one
-        temporary.write_bytes(encoded({"files": listed}))
+        temporary.write_bytes(manifest.encode())
         temporary.replace(path)
     upload.files.append(path)

@@ -4,21 +4,21 @@
 sent again, and nothing that a reader of the target trusts is ever overwritten.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from job.core.exits import Exit, JobError
-from job.runs.manifest import MANIFEST, Listed, listed_by, listed_objects, manifest_for, summary_of
+from job.runs.inventory import Inventory, commitment, inventory, is_manifest, listed_by, manifest_for
 from job.runs.run import RUN_ID, Run
 from job.storage.errors import StoreError
-from job.storage.files import sha256
 from job.storage.folder import FolderStore
+from job.storage.manifest import MANIFEST, Manifest
 from job.storage.store import Store
 
 Say = Callable[[str], None]
+
 
 LONGEST_PAUSE = 10.0
 """seconds between two tries of a store that is away"""
@@ -51,7 +51,7 @@ def sync(folder: Path, target: Store, say: Say, timeout: float = 0.0) -> None:
 
 def _deliver(delivery: "Delivery", timeout: float) -> None:
     """Run it as often as it takes.  Raises as `Delivery.run`."""
-    sent, pause = -1, 0.0
+    sent, pause, end = -1, 0.0, 0.0
     while True:
         try:
             return delivery.run()
@@ -90,13 +90,13 @@ class Delivery:
         self.problems: list[JobError] = []
         self.remaining: list[str] = []
         """keys that are yet to be delivered"""
-        self.new_manifests: dict[str, bytes] = {}
-        """key → content, for checkpoints whose upload had not begun"""
+        self.new_manifests: dict[str, Manifest] = {}
+        """by key, for checkpoints whose upload had not begun"""
         self.target_sizes: dict[str, int] = {}
         """key → bytes of what the target has"""
-        self.trusted: Listed = {}
+        self.trusted: Inventory = {}
         """what the target's readers trust"""
-        self.listed: Listed = {}
+        self.listed: Inventory = {}
         """that, and what is listed here"""
         self.damaged: set[str] = set()
         """keys of files here that are not what is listed"""
@@ -104,7 +104,9 @@ class Delivery:
         """objects, in all tries"""
 
     def run(self) -> None:
-        """May be repeated.  Raises JobError: 77 if another attempt finished it, 78 if the run there is another one, 65 and 74 naming what is missing."""
+        """May be repeated.
+
+        Raises JobError: 77 if another attempt finished it, 78 if the run there is another one, 65 and 74 naming what is missing."""
         self.damaged, self.problems = set(), []
         found = [entry.key for entry in self.source.list(self.here.key(""))]
         self.new_manifests = self._missing_manifests(found)
@@ -112,9 +114,9 @@ class Delivery:
         self.target_sizes = {entry.key: entry.size for entry in self.target.list(self.there.key(""))}
         self._check_attempt()
         self._check_record()
-        new = {key: entry for manifest, data in self.new_manifests.items() for key, entry in listed_by(manifest, json.loads(data)).items()}
-        self.trusted = listed_objects(self.there, self.target_sizes)
-        self.listed = new | listed_objects(self.here, found) | self.trusted
+        new = {name: entry for key, manifest in self.new_manifests.items() for name, entry in listed_by(key, manifest).items()}
+        self.trusted = inventory(self.there, self.target_sizes)
+        self.listed = new | inventory(self.here, found) | self.trusted
         while self.remaining:
             self.sent += self._deliver(self.remaining[0])
             self.remaining.pop(0)
@@ -123,20 +125,20 @@ class Delivery:
         if self.problems:
             raise JobError(self.problems[0].code, " ".join(map(str, self.problems)))
 
-    def _missing_manifests(self, found: list[str]) -> dict[str, bytes]:
+    def _missing_manifests(self, found: list[str]) -> dict[str, Manifest]:
         """For the checkpoints whose upload had not begun."""
         folders = {key.rpartition("/")[0] for key in found if key.startswith(self.here.key("checkpoints") + "/")}
-        without = sorted(folder for folder in folders if folder + MANIFEST not in found)
-        made = {folder + MANIFEST: manifest_for(self.source.root / folder) for folder in without}
-        return {key: data for key, data in made.items() if data is not None}
+        without = sorted(folder for folder in folders if f"{folder}/{MANIFEST}" not in found)
+        made = {f"{folder}/{MANIFEST}": manifest_for(self.source.root / folder) for folder in without}
+        return {key: manifest for key, manifest in made.items() if manifest is not None}
 
     def _check_attempt(self) -> None:
-        ours, theirs = summary_of(self.here), summary_of(self.there)
-        if theirs is not None and (ours is None or ours["attempt"] != theirs["attempt"]):
-            whose = f", not by {ours['attempt']}, whose summary is in {self.source.url}" if ours else ""
+        ours, theirs = commitment(self.here), commitment(self.there)
+        if theirs is not None and (ours is None or ours.attempt != theirs.attempt):
+            whose = f", not by {ours.attempt}, whose summary is in {self.source.url}" if ours else ""
             raise JobError(
                 Exit.SUPERSEDED,
-                f"{self.target.url}/{self.there.id} was finished by attempt {theirs['attempt']}{whose}. Its results stand; what is here "
+                f"{self.target.url}/{self.there.id} was finished by attempt {theirs.attempt}{whose}. Its results stand; what is here "
                 f"stays here. Look at them with `alexnet report {self.target.url}/{self.there.id}`; then the folder here can go.",
             )
 
@@ -174,12 +176,13 @@ class Delivery:
 
     def _promise(self, key: str, path: Path) -> bool:
         """run.json, a manifest or the summary: put once, when what it lists is there."""
-        if key.endswith(MANIFEST):
-            missing = [k for k in self.listed if k.startswith(key.removesuffix("MANIFEST.json")) and not self._has(k)]
+        if is_manifest(key):
+            missing = [k for k in self.listed if k.startswith(key.removesuffix(MANIFEST)) and not self._has(k)]
             if missing:
                 self.say(f"{key} is not delivered, since its checkpoint is not whole, neither here nor there: no {', '.join(missing)}")
                 return False
-            return self._put(key, self.new_manifests.get(key, path))
+            new = self.new_manifests.get(key)
+            return self._put(key, new.encode() if new else path)
         if key == self.there.key("summary.json") and not self._complete():
             return False
         if not self.target.put_if_absent(key, path.read_bytes()):  # somebody else was quicker
@@ -191,11 +194,11 @@ class Delivery:
 
     def _complete(self) -> bool:
         """Is everything there that the summary names?"""
-        summary = summary_of(self.here)
+        summary = commitment(self.here)
         assert summary is not None
-        model = self.there.key(summary["model"])
-        needed = [self.there.key("final", summary["attempt"], name) for name in summary["final"]]
-        needed += [model, model.rpartition("/")[0] + MANIFEST]
+        model = self.there.key(summary.model)
+        needed = [self.there.key("final", summary.attempt, name) for name in summary.final]
+        needed += [model, f"{model.rpartition('/')[0]}/{MANIFEST}"]
         if missing := [key for key in needed if not self._has(key)]:
             self.problems.append(
                 JobError(
@@ -210,15 +213,16 @@ class Delivery:
     def _has(self, key: str) -> bool:
         """Is it there, with the size that is listed for it?"""
         size = self.target_sizes.get(key)
-        return size is not None and key not in self.damaged and size == self.listed.get(key, {"size": size})["size"]
+        listed = self.listed.get(key)
+        return size is not None and key not in self.damaged and (listed is None or size == listed.size)
 
     def _sound(self, key: str, path: Path) -> bool:
         """Has the file here the digest that is listed for it?  What is damaged is not delivered."""
         listed = self.listed.get(key)
-        if listed is None or (found := sha256(path)) == listed["sha256"]:
+        if listed is None or (found := listed.wrong_digest(path)) is None:
             return True
         self.damaged.add(key)
-        message = f"{path} is damaged: its SHA-256 is {found[:12]}…, {listed['sha256'][:12]}… is listed for it. It was not delivered."
+        message = f"{path} is damaged: its SHA-256 is {found[:12]}…, {listed.sha256[:12]}… is listed for it. It was not delivered."
         self.problems.append(JobError(Exit.DATA, message))
         return False
 
@@ -235,7 +239,7 @@ PAYLOAD = 1
 def _rank(key: str) -> tuple[int, str]:
     """What vouches for others comes after them."""
     name = key.partition("/")[2]
-    return (0 if name == "run.json" else 3 if name == "summary.json" else 2 if key.endswith(MANIFEST) else PAYLOAD), key
+    return (0 if name == "run.json" else 3 if name == "summary.json" else 2 if is_manifest(key) else PAYLOAD), key
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

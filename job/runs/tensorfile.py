@@ -14,26 +14,48 @@ from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
 
-KINDS = {"float32": ("F32", 4), "float64": ("F64", 8)}
+KINDS = {"float32": "F32", "float64": "F64"}
+
+
+class Header:
+    """Names, kinds, shapes and places of the tensors in a file, in the order in which they lie there."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, dict[str, Any]] = {}
+        self.end = 0
+        """bytes of all tensors so far"""
+
+    def add(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        """The next tensor.  KeyError for another `dtype` than float32 and float64."""
+        start, self.end = self.end, self.end + prod(shape) * np.dtype(dtype).itemsize
+        self.tensors[name] = {"dtype": KINDS[dtype], "shape": list(shape), "data_offsets": [start, self.end]}
+
+    def as_object(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+        return {"__metadata__": dict(metadata), **self.tensors}
+
+    def encode(self, metadata: Mapping[str, str]) -> bytes:
+        """The file up to its first tensor: blanks fill the JSON up to a multiple of 8 bytes."""
+        text = json.dumps(self.as_object(metadata), separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+
+def stored_bytes(array: NDArray[Any], dtype: str) -> memoryview:
+    """The tensor's numbers as they lie in the file: little-endian, in C order."""
+    return np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).data
 
 
 def write_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
     """Write `tensors`, which come in the order of `shapes`; each is written before the next is asked for."""
-    kind, size = KINDS[dtype]
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
+    header = Header()
     for name, shape in shapes.items():
-        end = offset + prod(shape) * size
-        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+        header.add(name, dtype, shape)
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(header.encode({"format": "pt"}))
         for (expected, shape), (name, array) in zip(shapes.items(), tensors, strict=True):
             assert name == expected, f"tensor {name} came where {expected} was due"
             assert array.shape == shape, f"{name}: shape {array.shape} instead of {shape}"
-            file.write(np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).data)
+            file.write(stored_bytes(array, dtype))
 
 
 def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from job.core.exits import Exit, JobError
-from job.runs.run import CHECKPOINT_FILES, Run
+from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
+from job.runs.run import Run
 from job.runs.spool import Spool
 from job.storage.folder import FolderStore
 from job.storage.opening import open_store
@@ -53,7 +55,7 @@ def attempt(store: Store, run: str = "r") -> Run:
 
 def checkpoint(run: Run, spool: Spool, step: int, content: str, best: str | None = None) -> str:
     """Hand one over, as the training loop does."""
-    name = f"step-{step:08d}-{run.attempt}"
+    name = str(CheckpointName(step=step, attempt=run.attempt))
     folder = spool.path("checkpoints", name, "state.json").parent
     for file in CHECKPOINT_FILES:
         (folder / file).write_text(json.dumps({"step": step, "file": file, "by": content, "progress": {"best": best}}))
@@ -181,8 +183,8 @@ def test_what_the_older_one_had_begun_is_neither_mixed_nor_taken(store: Store, t
     flushed(spool)
     found = second.newest_checkpoint(tmp_path / "resume", lambda _: None)
     assert found is not None
-    assert found.name == f"step-00000020-{second.attempt}"
-    assert b"second" in second.store.get(second.key("checkpoints", found.name, "model.safetensors"))
+    assert found.name == CheckpointName(step=20, attempt=second.attempt)
+    assert b"second" in second.store.get(second.key("checkpoints", str(found.name), "model.safetensors"))
     spool.close()
 
 
@@ -256,8 +258,8 @@ def test_damaged_ones_do_not_drive_out_good_ones(store: Store, tmp_path: Path) -
     spool = spool_of(first, tmp_path)
     store_all(first, spool, (10, 20), "first")
     spool.close()
-    checkpoints = {step: f"step-{step:08d}-{first.attempt}" for step in (10, 20)}
-    store.put(first.key("checkpoints", checkpoints[20], "model.safetensors"), b"damaged")
+    checkpoints = {step: CheckpointName(step=step, attempt=first.attempt) for step in (10, 20)}
+    store.put(first.key("checkpoints", str(checkpoints[20]), "model.safetensors"), b"damaged")
     second = attempt(store)
     found = second.newest_checkpoint(tmp_path / "resume", lambda _: None)
     assert found is not None
@@ -325,7 +327,7 @@ def test_a_checkpoint_that_vanishes_is_looked_for_again(store: Store, stored: di
     restored(stored, store)
     reader = Run(store, "r")
     names = reader.checkpoint_names()
-    listed = iter([names, [f"step-00000030-{names[0][14:]}"], []])
+    listed = iter([names, [replace(names[0], step=30)], []])
     for key, content in stored.items():
         if "step-00000020" in key:
             store.put(key.replace("step-00000020", "step-00000030"), content)
@@ -333,7 +335,7 @@ def test_a_checkpoint_that_vanishes_is_looked_for_again(store: Store, stored: di
     reader.checkpoint_names = lambda: next(listed)  # type: ignore[method-assign]
     found = reader.newest_checkpoint(tmp_path / "resume", lambda _: None)
     assert found is not None
-    assert found.name.startswith("step-00000030")
+    assert found.name.step == 30
 
 
 def test_small_objects_do_not_wait_behind_a_checkpoint(store: Store, go_on: threading.Event, tmp_path: Path) -> None:

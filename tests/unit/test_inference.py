@@ -11,6 +11,7 @@ from job import inference
 from job.cli.evaluate import verdict
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
+from job.runs.checkpoint import CheckpointName
 from job.runs.run import Run
 from job.storage.files import encoded, sha256_of
 from job.storage.folder import FolderStore
@@ -42,7 +43,7 @@ class Oracle:
     def __init__(self, run: Run, logits: np.ndarray, fingerprint: str, precision: str) -> None:
         self.run, self.found = run, logits
         self.record = {"data": {"fingerprint": fingerprint}}
-        self.summary, self.checkpoint = run.summary(), MODEL.split("/")[1]
+        self.summary, self.checkpoint = run.summary(), CheckpointName.parse(MODEL.split("/")[1])
         self.recipe = Recipe(precision=precision)  # type: ignore[arg-type]
 
     def logits(self, _: Any) -> np.ndarray:

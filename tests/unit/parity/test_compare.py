@@ -35,7 +35,7 @@ def fabricate(path, recipe=RECIPE, changes=None, digests=None, **facts):
     for step, kind, name, key in sequence(recipe, table, STEPS, AT):
         if kind == "inputs" or kind == "masks":
             told[key] = f"digest of {key}"
-        if kind == "masks" or key in writer.header or (kind == "inputs" and step not in AT):
+        if kind == "masks" or key in writer.header.tensors or (kind == "inputs" and step not in AT):
             continue
         array = generator.normal(size=shape_of(kind, name, table)).astype("float64" if recipe.precision == "fp64" else "float32")
         writer.add(key, (changes or {}).get(key, lambda a: a)(array))
