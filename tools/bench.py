@@ -168,9 +168,9 @@ def steps() -> list[Row]:
 def step_times(name: str) -> dict[str, float]:
     """Variant → seconds of the quickest step."""
     from job import engines
-    from job.data import dataset
+    from job.data import sources
 
-    data = dataset.load("digits", cache=Path())
+    data = sources.load("digits", cache=Path())
     engine = engines.open_engine(name, device="cpu", threads=1)
     return {variant: quickest_step(engine, data, values) for variant, values in VARIANTS.items()}
 
