@@ -155,7 +155,7 @@ def _torch(path: Path) -> Contents:
 
 
 def _safetensors(path: Path) -> Contents:
-    """As checkpoint.read_tensors, but for half precisions too, which safetensors does not give to NumPy."""
+    """As `tensorfile.read_tensors`, but for half precisions too, which safetensors does not give to NumPy."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

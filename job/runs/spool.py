@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,12 @@ class Upload:
     """Files that go to the store together, in this order."""
 
     files: list[Path]
-    step: int | None = None
-    """of a checkpoint"""
-    best: str | None = None
-    size: int = 0
+    size: int
     """bytes"""
+    step: int | None = None
+    """of a checkpoint; None: other files"""
+    best: str | None = None
+    """name of the checkpoint that this one calls the best"""
     begun: float | None = None
     """time.monotonic() when its delivery began"""
 
@@ -60,14 +61,18 @@ class Upload:
 
 
 class Spool:
-    """`parent`: where the folder is made; None: beside a local store, else where temporary files go.  Raises StoreError."""
+    """Takes files with `add` and `add_checkpoint`, which do not wait, until `close` or `leave_undelivered`.
+
+    `parent`: where the folder is made; None: beside a local store, else where temporary files go.  `limit`: bytes that may wait before
+    `wait_for_room` does.  Raises StoreError.
+    """
 
     def __init__(self, run: Run, parent: Path | None, *, limit: int, say: Callable[[str], None]) -> None:
         self.run, self.limit, self.say = run, limit, say
-        self._local = isinstance(run.store, FolderStore)
         self._parent = parent or (run.store.root if isinstance(run.store, FolderStore) else Path(tempfile.gettempdir()))
         self.folder, self._lock = self._claim_folder()
         self.failure: JobError | None = None
+        """what ended the delivery: 77 or 0, or a StoreError that trying again will not mend"""
         self.stored_step = -1
         """of the newest checkpoint that this attempt has in the store"""
         self.upload_seconds: float | None = None
@@ -110,12 +115,13 @@ class Spool:
         return time.monotonic() - begun
 
     def add_checkpoint(self, folder: Path, step: int, best: str | None) -> None:
-        """Hand over a complete folder of `checkpoints/`."""
-        self._add(Upload(files=sorted(folder.iterdir()), step=step, best=best))
+        """Hand over a complete folder of `checkpoints/`.  `best`: the name of the best checkpoint so far, which stays in the store."""
+        files = sorted(folder.iterdir())
+        self._add(self._checkpoints, Upload(files=files, step=step, best=best, size=_bytes_of(files)))
 
     def add(self, *files: Path) -> None:
         """Hand over files made at `path(…)`."""
-        self._add(Upload(files=list(files)))
+        self._add(self._rest, Upload(files=[*files], size=_bytes_of(files)))
 
     def drop_stale_checkpoints(self) -> None:
         """Time is short: of those whose delivery has not begun only the newest is stored, and the one that it calls the best."""
@@ -133,7 +139,7 @@ class Spool:
             return next((time.monotonic() - upload.begun for upload in self._checkpoints if upload.begun is not None), None)
 
     def check(self) -> None:
-        """Raises what ended the delivery: JobError 77 or 0, or a StoreError that trying again will not mend."""
+        """Raises `failure`."""
         if self.failure:
             raise self.failure
 
@@ -186,10 +192,9 @@ class Spool:
         with self._changed:
             self._changed.notify_all()
 
-    def _add(self, upload: Upload) -> None:
-        upload.size = sum(file.stat().st_size for file in upload.files)
+    def _add(self, queue: deque[Upload], upload: Upload) -> None:
         with self._changed:
-            (self._rest if upload.step is None else self._checkpoints).append(upload)
+            queue.append(upload)
             self._changed.notify_all()
 
     def _waiting(self) -> list[Upload]:
@@ -258,7 +263,7 @@ class Spool:
 
     def _deliver_file(self, file: Path) -> None:
         key = file.relative_to(self.folder).as_posix()
-        if self._local:
+        if isinstance(self.run.store, FolderStore):
             self.run.store.move(file, key)
         else:  # a bucket's copy may be lost with its server: ours stays until the upload is whole
             self.run.store.put(key, file)
@@ -294,6 +299,10 @@ def _locked(folder: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def _bytes_of(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
 
 
 def _write_manifest(upload: Upload) -> None:
