@@ -1,8 +1,10 @@
 """When each attempt was at work on a run, and when its checkpoints came, as far as claims, ends and resource samples tell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from job.core.records import Claim
+from job.core.resource_records import AttemptRow
 from job.runs.results import Attempt, Results
 
 
@@ -21,7 +23,7 @@ class Span:
 
 def timeline(run: Results) -> list[Span]:
     """Oldest first; attempts whose claim has no time are left out."""
-    return [_span(run, attempt) for attempt in run.attempts if attempt.claim.get("started")]
+    return [_span(run, attempt, claim) for attempt in run.attempts if (claim := attempt.claim) and claim.get("started")]
 
 
 def stored_steps(run: Results, attempt: str) -> list[int]:
@@ -29,8 +31,8 @@ def stored_steps(run: Results, attempt: str) -> list[int]:
     return sorted(int(name.split("-")[1]) for name in run.checkpoints if name.endswith(attempt))
 
 
-def _span(run: Results, attempt: Attempt) -> Span:
-    begin = float(attempt.claim["started"])
+def _span(run: Results, attempt: Attempt, claim: Claim) -> Span:
+    begin = float(claim["started"])
     rows = [row for row in run.resources if row["attempt"] == attempt.name]
     newest = attempt.name == run.attempts[-1].name
     spent = sum(run.summary.get("time", {}).values()) if newest and len(run.attempts) == 1 else 0.0  # of the last attempt alone
@@ -41,5 +43,5 @@ def _span(run: Results, attempt: Attempt) -> Span:
     return Span(attempt=attempt.name, begin=begin, end=end, last_sign=attempt.end is None, checkpoints=reached)
 
 
-def _reached(rows: Sequence[Mapping[str, float]], step: int) -> float | None:
+def _reached(rows: Sequence[AttemptRow], step: int) -> float | None:
     return next((row["time"] for row in rows if row.get("step", -1) >= step), None)

@@ -4,22 +4,23 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 
 from job.core.recipe import Recipe
 from job.data.cifar_binary import RECORD
+from job.doctor.kernel import Report
 from job.doctor.page import Line, Question, failed
 from job.runs.run import KEPT
 from job.storage.errors import StoreError
 from job.storage.files import local_errors
 from job.telemetry.cgroup import Cgroup, Limits
+from job.telemetry.gpu import NoDriver, Survey, devices
 
 PACKAGES = ("alexnet-job", "numpy", "boto3", "safetensors", "nvidia-ml-py")
 SHARED = "/dev/shm"  # noqa: S108
@@ -55,17 +56,15 @@ def packages() -> Line:
     return Line(check="packages", level="pass", reason=", ".join(found))
 
 
-def gpus() -> tuple[list[dict[str, Any]], str]:
+def gpus() -> tuple[list[Survey], str]:
     """What NVML shows of each visible device; where there is none, why."""
-    from job.telemetry.gpu import NoDriver, devices
-
     try:
         return devices(), ""
     except NoDriver as error:
         return [], str(error)
 
 
-def gpu(device: str, found: list[dict[str, Any]], absent: str) -> Line:
+def gpu(device: str, found: list[Survey], absent: str) -> Line:
     if not found:
         return Line(
             check="gpu",
@@ -80,12 +79,12 @@ def gpu(device: str, found: list[dict[str, Any]], absent: str) -> Line:
     return Line(check="gpu", level="pass", reason=reason)
 
 
-def _device(facts: Mapping[str, Any]) -> str:
+def _device(facts: Survey) -> str:
     size = f" with {facts['memory_total_bytes'] / 1e9:.0f} GB" if "memory_total_bytes" in facts else ""
     return f"{facts['name']}{size}{' (a MIG slice)' if facts['mig'] else ''}"
 
 
-def needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
+def needs(recipe: Recipe, reports: Sequence[Report]) -> dict[str, int]:
     """Host bytes of a training, part by part.  The framework's share is the peak of the process that tried its kernels."""
     architecture = recipe.architecture()
     size = np.dtype(recipe.dtype).itemsize
