@@ -64,6 +64,7 @@ class RunRecord(TypedDict):
     seed: int
     """from which everything random is derived"""
     data: DataFacts
+    """the dataset"""
 
 
 class Claim(Environment):
@@ -122,6 +123,7 @@ class IntervalLine(TypedDict):
     """A line of metrics.jsonl with kind `interval`: the steps since the line before, with dropout and augmentation."""
 
     kind: Literal["interval"]
+    """tells it from an epoch's line"""
     step: int
     """optimiser steps done at its end"""
     epoch: int
@@ -142,6 +144,7 @@ class EpochLine(TypedDict):
     """A line of metrics.jsonl with kind `epoch`: written at the end of each epoch."""
 
     kind: Literal["epoch"]
+    """tells it from an interval's line"""
     epoch: int
     """from 1"""
     step: int
@@ -199,6 +202,7 @@ class EpochSeconds(TypedDict):
     epoch: int
     """from 1"""
     seconds: Seconds
+    """where they went"""
 
 
 class TimeLedgerState(TypedDict):
@@ -214,9 +218,11 @@ class CheckpointState(TypedDict):
     """state.json: what continues a run, beside the tensors."""
 
     progress: ProgressState
+    """where the training stands"""
     engine: str
     """that wrote the checkpoint: `torch` or `tensorflow`; either reads it"""
     ledger: TimeLedgerState
+    """where the time went that led here, over all attempts"""
 
 
 class FileEntry(TypedDict):
@@ -280,6 +286,7 @@ class Outcome(Environment):
     seed: int
     """from which everything random is derived"""
     data: DataFacts
+    """the dataset"""
     epochs: int
     """done"""
     steps: int
@@ -318,6 +325,7 @@ class Efficiency(TypedDict):
     flop_per_second: float | None
     """floating-point operations in each second: six for each multiply-accumulate of the forward pass"""
     resources: ResourceFacts
+    """what the attempt that finished the run used"""
     energy_joules_per_epoch: NotRequired[float]
     """of all GPUs, in J, the mean over the epochs that were measured as a whole; absent: none was"""
     images_per_joule: NotRequired[float]
@@ -335,8 +343,8 @@ class Summary(Outcome, Efficiency):
     """name of each object in there → what vouches for it"""
 
 
-class TraceFacts(TypedDict):
-    """What identifies a trace: each field is a JSON text in the header (`__metadata__`) of the safetensors file."""
+class TracedSteps(TypedDict):
+    """What the steps of a trace were."""
 
     recipe: dict[str, RecipeValue]
     """the fields of the recipe"""
@@ -347,7 +355,15 @@ class TraceFacts(TypedDict):
     at: list[int]
     """steps that were observed in full, from 0"""
     environment: Environment
+    """where it was computed"""
     hits: list[int]
     """images that were right, of each step"""
     digests: dict[str, str]
     """`STEP/inputs` and `STEP/masks/LAYER` → SHA-256 of its bytes: pixels as little-endian numbers, masks as bits"""
+
+
+class TraceFacts(TracedSteps):
+    """What identifies a trace: each field is a JSON text in the header (`__metadata__`) of the safetensors file."""
+
+    threads: int
+    """CPU threads"""
