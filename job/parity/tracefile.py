@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
+from job.core.records import TraceFacts
 from job.storage.errors import NotFound
 from job.storage.opening import open_store
 from job.storage.store import Store
@@ -41,7 +42,7 @@ class TraceWriter:
         self.digest.update(data)
         self.header[name] = {"dtype": KINDS[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, self.body.tell()]}
 
-    def finish(self, path: Path, facts: Mapping[str, Any]) -> None:
+    def finish(self, path: Path, facts: TraceFacts) -> None:
         """Write the whole file: header, then the tensors."""
         header = {"__metadata__": {"format": FORMAT, **{key: json.dumps(value) for key, value in facts.items()}}, **self.header}
         header["__metadata__"]["sha256"] = _sealed(self.digest, header)
@@ -75,7 +76,8 @@ class Trace:
             raise JobError(
                 Exit.DATA, f"{url}: its digest does not match its contents, so it is damaged. Make it again with `alexnet trace`."
             )
-        self.facts: dict[str, Any] = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        facts: Any = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        self.facts: TraceFacts = facts
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         array: NDArray[Any] = self._file.get_tensor(name)
