@@ -270,7 +270,14 @@ class Finding(TypedDict):
     """what to do"""
 
 
-class Outcome(Environment):
+class ExtraTests(TypedDict, total=False):
+    """What a recipe may ask for."""
+
+    truncated_test: TruncatedTest
+    """where the recipe has `truncated_test`"""
+
+
+class Outcome(Environment, ExtraTests):
     """What was trained, with what, and what it learnt."""
 
     format: int
@@ -307,8 +314,6 @@ class Outcome(Environment):
     """training images in each second, the median over all logging intervals"""
     peak_host_memory_bytes: int
     """most memory that the process had in use"""
-    truncated_test: NotRequired[TruncatedTest]
-    """where the recipe asks for it"""
 
 
 class Efficiency(TypedDict):
