@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from job.core.exits import Exit, JobError
+from job.core.records import DatasetManifest, FileEntry
 from job.data.cifar_binary import CLASSES_FILE, FOLDER, binary_files
 from job.data.dataset import Dataset
 from job.storage.files import encoded, sha256, sha256_of
@@ -25,19 +26,20 @@ def push_dataset(data: Dataset, target: Store, say: Say) -> None:
 
     Raises JobError: CONFIGURATION where another dataset is, which is left alone; DATA where a file does not come back as it was sent.
     """
-    listed = {name: {"size": len(content), "sha256": sha256_of(content)} for name, content in binary_files(data)}
-    manifest = encoded({"fingerprint": data.fingerprint, "files": listed})
+    listed: dict[str, FileEntry] = {name: {"size": len(content), "sha256": sha256_of(content)} for name, content in binary_files(data)}
+    manifest: DatasetManifest = {"fingerprint": data.fingerprint, "files": listed}
+    encoded_manifest = encoded(manifest)
     there = {entry.key: entry.size for entry in target.list()}
     complete = MANIFEST in there
-    if (complete and target.get(MANIFEST) != manifest) or any(_is_file(key) and key not in listed for key in there):
+    if (complete and target.get(MANIFEST) != encoded_manifest) or any(_is_file(key) and key not in listed for key in there):
         raise _another(target)
     for name, content in binary_files(data):
         if name not in there:
             target.put(name, content)
             say(f"{name}: {len(content) / 1e6:.1f} MB stored")
         if (found := sha256_of(target.get(name))) != listed[name]["sha256"]:
-            raise _damaged(target, name, found, str(listed[name]["sha256"])) if complete or name not in there else _another(target)
-    if not target.put_if_absent(MANIFEST, manifest):
+            raise _damaged(target, name, found, listed[name]["sha256"]) if complete or name not in there else _another(target)
+    if not target.put_if_absent(MANIFEST, encoded_manifest):
         raise _another(target)
     say(f"{len(data.train):,} training and {len(data.test):,} test images are in {target.url}, verified: train with --data {target.url}")
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from job.core.architecture import Architecture
 from job.core.exits import Exit, JobError
 from job.core.recipe import Precision, Recipe
+from job.core.records import Environment
 from job.core.sampling import StepPlan
 
 Tensors = Iterable[tuple[str, NDArray[Any]]]
@@ -41,7 +42,7 @@ class Engine(ABC):
         """What "auto" means on this device."""
 
     @abstractmethod
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         """Device and versions, for the record."""
 
     @abstractmethod

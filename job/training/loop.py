@@ -21,6 +21,8 @@ from job.analysis.previous_attempt import predecessor
 from job.core import metrics
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
+from job.core.records import CheckpointState, Claim, DataFacts, EpochLine, RunRecord, Status, Summary
+from job.core.resource_records import TrainingGauges
 from job.core.sampling import permutation, plan, steps_per_epoch, validation_split
 from job.core.schedule import learning_rate, rate_factors
 from job.core.time_ledger import Ledger
@@ -85,8 +87,8 @@ class Training:
         """name of the newest checkpoint, found or made"""
         self.test_logits: NDArray[np.float32] | None = None
         """of the last epoch that this attempt ended"""
-        self.summary: dict[str, Any] | None = None
-        self.record: dict[str, Any] = {
+        self.summary: Summary | None = None
+        self.record: RunRecord = {
             "format": 1,
             "threads": options.threads,
             "recipe": self.recipe.as_dict(),
@@ -94,7 +96,7 @@ class Training:
             "data": self._data_facts(),
         }
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> Summary:
         """Train to the end; returns the summary.  Raises Stopped after storing a checkpoint, JobError for all else."""
         with self.ledger.spend("start-up"):
             self.open()
@@ -131,7 +133,7 @@ class Training:
     def open(self) -> None:
         """Compare with what is stored under this id, claim it, and put network and images on the device."""
         self.record = self.run.begin(self.record)
-        self.claim = {
+        self.claim: Claim = {
             **self.engine.environment(),
             "host": os.uname().nodename,
             "started": self.run.store.now(),
@@ -237,7 +239,7 @@ class Training:
         logits = self.test_logits = self.evaluate("test", np.arange(len(self.data.test)))
         labels = self.data.test.labels
         images = self.per_epoch * self.recipe.batch_size
-        line: dict[str, Any] = {
+        line: EpochLine = {
             "kind": "epoch",
             "epoch": epoch + 1,
             "step": progress.step,
@@ -247,15 +249,17 @@ class Training:
             "test_accuracy": metrics.accuracy(logits, labels),
             "learning_rate": learning_rate(self.recipe, progress.step - 1, self.total),
             "images_per_second": progress.median_speed(epoch + 1),
+            "seconds": {},
         }
         if len(self.held_out):
             held_out = self.evaluate("train", self.held_out)
             line["validation_loss"] = metrics.cross_entropy(held_out, self.data.train.labels[self.held_out])
             line["validation_accuracy"] = metrics.accuracy(held_out, self.data.train.labels[self.held_out])
-        for name in ("test_loss", "validation_loss"):
-            self.check_finite(line.get(name, 0.0), name.replace("_", " "), progress.step)
+        self.check_finite(line["test_loss"], "test loss", progress.step)
+        self.check_finite(line.get("validation_loss", 0.0), "validation loss", progress.step)
         line["seconds"] = self.ledger.end_epoch()["seconds"]
-        line |= self.energy_of_epoch(images)
+        if (joules := self.energy_of_epoch()) is not None:
+            line["energy_joules"], line["train_images"] = joules, images
         progress.lines.append(line)
         progress.epoch_loss, progress.epoch_hits = 0.0, 0
         self.say(
@@ -272,12 +276,12 @@ class Training:
         self.validation_accuracy = line.get("validation_accuracy")
         self.checkpoint()
 
-    def energy_of_epoch(self, images: int) -> dict[str, Any]:
+    def energy_of_epoch(self) -> float | None:
         """Since the last epoch's end, where a counter exists; of an epoch that was resumed in its middle nothing is said."""
         before, self.energy_before = self.energy_before, self.sampler.energy_joules
         if before is None or self.energy_before is None or len(self.progress.epochs) < self.first_whole_epoch:
-            return {}
-        return {"energy_joules": round(self.energy_before - before, 1), "train_images": images}
+            return None
+        return round(self.energy_before - before, 1)
 
     def checkpoint(self) -> None:
         """Hand a checkpoint over to the spool, which may have to make room first."""
@@ -297,7 +301,7 @@ class Training:
         best = accuracy is not None and accuracy > progress.best_accuracy
         if best:
             progress.best, progress.best_accuracy = name, accuracy or 0.0
-        state = {"progress": progress.state, "engine": self.engine.name, "ledger": self.ledger.state()}
+        state: CheckpointState = {"progress": progress.state, "engine": self.engine.name, "ledger": self.ledger.state()}
         try:
             with local_errors(folder):
                 write_state(folder, self.engine, self.recipe, self.architecture)
@@ -348,10 +352,9 @@ class Training:
     def has_stored_progress(self) -> bool:
         return self.stored_step > self.found_step
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """For status.json and end.json."""
         progress = self.progress
-        newest = progress.intervals[-1] if progress.intervals else {}
         return {
             "run": self.run.id,
             "attempt": self.run.attempt,
@@ -362,10 +365,10 @@ class Training:
             "step": progress.step,
             "steps": self.total,
             "test_accuracy": progress.epochs[-1]["test_accuracy"] if progress.epochs else None,
-            "images_per_second": newest.get("images_per_second"),
+            "images_per_second": progress.intervals[-1]["images_per_second"] if progress.intervals else None,
         }
 
-    def gauges(self) -> dict[str, Any]:
+    def gauges(self) -> TrainingGauges:
         """For each resource sample."""
         return {"step": self.progress.step, "epoch": len(self.progress.epochs), "spool_bytes": self.spool.waiting_bytes}
 
@@ -383,7 +386,7 @@ class Training:
         stored = self.run.read("run.json") if recipe.precision == "auto" else None
         return str(stored["recipe"]["precision"]) if stored else self.engine.resolve(recipe.precision)
 
-    def _data_facts(self) -> dict[str, Any]:
+    def _data_facts(self) -> DataFacts:
         return {
             "name": self.data.name,
             "fingerprint": self.data.fingerprint,

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+
+from job.core.records import EpochLine, IntervalLine, MetricsLine, ProgressState
 
 
 @dataclass
@@ -21,15 +22,15 @@ class Progress:
     best: str | None = None
     """checkpoint that is best on the validation set"""
     best_accuracy: float = -1.0
-    lines: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[MetricsLine] = field(default_factory=list)
     """of metrics.jsonl"""
 
     @property
-    def epochs(self) -> list[dict[str, Any]]:
+    def epochs(self) -> list[EpochLine]:
         return [line for line in self.lines if line["kind"] == "epoch"]
 
     @property
-    def intervals(self) -> list[dict[str, Any]]:
+    def intervals(self) -> list[IntervalLine]:
         return [line for line in self.lines if line["kind"] == "interval"]
 
     def add(self, losses: list[float], hits: list[int]) -> None:
@@ -40,23 +41,39 @@ class Progress:
             self.epoch_loss += loss
         self.epoch_hits += sum(hits)
 
-    def end_interval(self, epoch: int, batch: int, **facts: float) -> float:
+    def end_interval(self, epoch: int, batch: int, *, learning_rate: float, images_per_second: float) -> float:
         """Write the line of the interval that ends here; returns its mean loss."""
         loss = sum(self.losses) / len(self.losses)
-        seen = {"loss": loss, "last_loss": self.losses[-1], "accuracy": sum(self.hits) / (len(self.hits) * batch)}
-        self.lines.append({"kind": "interval", "step": self.step, "epoch": epoch, **seen, **facts})
+        line: IntervalLine = {
+            "kind": "interval",
+            "step": self.step,
+            "epoch": epoch,
+            "loss": loss,
+            "last_loss": self.losses[-1],
+            "accuracy": sum(self.hits) / (len(self.hits) * batch),
+            "learning_rate": learning_rate,
+            "images_per_second": images_per_second,
+        }
+        self.lines.append(line)
         self.losses, self.hits = [], []
         return loss
 
-    def median_speed(self, epoch: int | None = None) -> float | None:
-        """Images/s over the intervals of an epoch, or of all."""
-        speeds = [line["images_per_second"] for line in self.intervals if epoch in (None, line["epoch"])]
-        return median(speeds) if speeds else None
+    def median_speed(self, epoch: int | None = None) -> float:
+        """Images/s over the intervals of an epoch, or of all; each epoch ends with one."""
+        return median(line["images_per_second"] for line in self.intervals if epoch in (None, line["epoch"]))
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ProgressState:
         """All but the lines."""
-        return {name: value for name, value in vars(self).items() if name != "lines"}
+        return {
+            "step": self.step,
+            "losses": self.losses,
+            "hits": self.hits,
+            "epoch_loss": self.epoch_loss,
+            "epoch_hits": self.epoch_hits,
+            "best": self.best,
+            "best_accuracy": self.best_accuracy,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +96,7 @@ class Options:
     """name of the container image, for the record"""
 
 
-def jsonl(lines: list[dict[str, Any]]) -> str:
+def jsonl(lines: list[MetricsLine]) -> str:
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
 

@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from job.analysis.efficiency import efficiency, wall_seconds
 from job.analysis.report import write_report
 from job.core import metrics
 from job.core.exits import Exit
+from job.core.records import Efficiency, ExtraTests, FileEntry, Finding, Outcome, Summary
+from job.core.resource_records import AttemptRow, ResourceFacts
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all
 from job.figures.tensorboard import write_events
@@ -31,7 +33,7 @@ PAUSE = 1.0
 """seconds between two tries to put the summary"""
 
 
-def finish(training: "Training") -> dict[str, Any]:
+def finish(training: "Training") -> Summary:
     """Returns the summary, once it is stored.  Raises StoreError (74) naming what could not be stored in time."""
     model, logits = training.newest, training.test_logits
     if training.progress.best:
@@ -41,15 +43,23 @@ def finish(training: "Training") -> dict[str, Any]:
         logits = training.evaluate("test", np.arange(len(training.data.test)))
     resources = training.sampler.stop()
     rows = samples(training)
-    summary = figures(training, f"checkpoints/{model}/model.safetensors", logits) | accounts(training, resources, rows)
+    summary: Summary = {
+        **figures(training, f"checkpoints/{model}/model.safetensors", logits),
+        **accounts(training, resources, rows),
+        "findings": remarks(training, rows),
+        "attempt": training.run.attempt,
+        "final": {},
+    }
     folder = training.spool.path("final", training.run.attempt, "predictions.npz").parent
     with local_errors(folder):
         write_results(training, folder, logits, rows)
         draw_resources(rows, folder / "plots" / "resources.png", title=training.run.id)
         write_report([as_results(training, summary, folder, logits, rows)], folder / "report.html")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        digests = {path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
-    summary |= {"attempt": training.run.attempt, "final": digests}
+        digests: dict[str, FileEntry] = {
+            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files
+        }
+    summary["final"] = digests
     training.spool.add(*files)
     training.summary = summary
     commit(training, summary)
@@ -64,10 +74,15 @@ def load_best(training: "Training", name: str) -> None:
     training.engine.load(read_tensors(local, training.architecture.parameter_shapes), ())
 
 
-def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> dict[str, Any]:
+def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> Outcome:
     progress, test, recipe = training.progress, training.data.test, training.recipe
     hits = int((logits.argmax(1) == test.labels).sum())
-    summary: dict[str, Any] = {
+    extra = ExtraTests()
+    if recipe.truncated_test:
+        kept = len(test) // recipe.batch_size * recipe.batch_size
+        accuracy = metrics.accuracy(logits[:kept], test.labels[:kept]) if kept else None
+        extra["truncated_test"] = {"images": kept, "test_accuracy": accuracy}
+    return {
         "format": 1,
         "run": training.run.id,
         **training.engine.environment(),
@@ -86,40 +101,39 @@ def figures(training: "Training", model: str, logits: NDArray[np.float32]) -> di
         "test_loss": metrics.cross_entropy(logits, test.labels),
         "images_per_second": progress.median_speed(),
         "peak_host_memory_bytes": peak_memory(),
+        **extra,
     }
-    if recipe.truncated_test:
-        kept = len(test) // recipe.batch_size * recipe.batch_size
-        accuracy = metrics.accuracy(logits[:kept], test.labels[:kept]) if kept else None
-        summary["truncated_test"] = {"images": kept, "test_accuracy": accuracy}
-    return summary
 
 
-def samples(training: "Training") -> list[dict[str, Any]]:
+def samples(training: "Training") -> list[AttemptRow]:
     """Resource rows of all attempts: those of earlier ones from the store, if it answers, ours from the spool or the store."""
-    rows: list[dict[str, Any]] = []
+    rows: list[AttemptRow] = []
     with suppress(StoreError):
         rows = [row for row in resources_of(training.run) if row["attempt"] != training.run.attempt]
     return rows + [{**row, "attempt": training.run.attempt} for row in training.sampler.rows]
 
 
-def accounts(training: "Training", resources: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where the time went, what was used, and what that says."""
+def accounts(training: "Training", resources: ResourceFacts, rows: list[AttemptRow]) -> Efficiency:
+    """Where the time went, and what was used."""
     ledger, progress = training.ledger, training.progress
-    totals = ledger.totals()
-    checkpoint = None
-    if training.spool.upload_seconds is not None and progress.epochs:
-        checkpoint = {"store_seconds": training.spool.upload_seconds, "interval_seconds": totals["step"] / len(progress.epochs)}
-    found = efficiency(
-        totals=totals,
+    return efficiency(
+        totals=ledger.totals(),
         wall_seconds=wall_seconds(rows, training.run.attempt, ledger.wall_seconds),
         lines=progress.lines,
         macs=training.architecture.macs,
         resources=resources,
     )
-    return found | {"findings": findings(time=totals, rows=rows, checkpoint=checkpoint)}
 
 
-def write_results(training: "Training", folder: Path, logits: NDArray[np.float32], rows: list[dict[str, Any]]) -> None:
+def remarks(training: "Training", rows: list[AttemptRow]) -> list[Finding]:
+    """What these figures say."""
+    totals, epochs, checkpoint = training.ledger.totals(), len(training.progress.epochs), None
+    if training.spool.upload_seconds is not None and epochs:
+        checkpoint = {"store_seconds": training.spool.upload_seconds, "interval_seconds": totals["step"] / epochs}
+    return findings(time=totals, rows=rows, checkpoint=checkpoint)
+
+
+def write_results(training: "Training", folder: Path, logits: NDArray[np.float32], rows: list[AttemptRow]) -> None:
     test, lines = training.data.test, training.progress.lines
     np.savez_compressed(folder / "predictions.npz", logits=logits, labels=test.labels, predictions=logits.argmax(1).astype(np.uint8))
     (folder / "metrics.jsonl").write_text(jsonl(lines))
@@ -135,9 +149,7 @@ def write_results(training: "Training", folder: Path, logits: NDArray[np.float32
     )
 
 
-def as_results(
-    training: "Training", summary: dict[str, Any], folder: Path, logits: NDArray[np.float32], rows: list[dict[str, Any]]
-) -> Results:
+def as_results(training: "Training", summary: Summary, folder: Path, logits: NDArray[np.float32], rows: list[AttemptRow]) -> Results:
     """The run as its readers will see it."""
     run = training.run
     attempts, names = [Attempt(name=run.attempt, claim=training.claim, end={"exit_code": 0, "reason": "finished"})], [training.newest]
@@ -159,7 +171,7 @@ def as_results(
     )
 
 
-def commit(training: "Training", summary: dict[str, Any]) -> None:
+def commit(training: "Training", summary: Summary) -> None:
     """Flush, then put the summary.  A signal shortens the time to what its grace period leaves."""
     timeout = training.options.flush_timeout
     end = time.monotonic() + timeout
