@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from job import engines
 from job.core import metrics
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
+from job.core.records import MetricsLine, RunRecord, Summary
 from job.data import dataset, sources
 from job.data.dataset import Dataset, Split
 from job.engines import Engine, Network
@@ -37,8 +38,8 @@ class Model:
     """A run, and one of its models on a device."""
 
     run: Run
-    record: Mapping[str, Any]
-    summary: Mapping[str, Any] | None
+    record: RunRecord
+    summary: Summary | None
     checkpoint: CheckpointName
     engine: Engine
     network: Network
@@ -88,7 +89,8 @@ def load_model(
     the model is damaged.
     """
     run = open_run(url)
-    record, summary = run.read("run.json"), run.summary()
+    record: RunRecord = run.read("run.json")
+    summary: Summary | None = run.read("summary.json")
     text = checkpoint or (summary["model"].split("/")[1] if summary else str(_newest_checkpoint(run)))
     recipe = Recipe().with_values(record["recipe"])
     if pictures is not None:
@@ -116,7 +118,7 @@ def load_model(
     )
 
 
-def test_set(record: Mapping[str, Any], source: str | None, **options: Any) -> Dataset:
+def test_set(record: RunRecord, source: str | None, **options: Any) -> Dataset:
     """The dataset of a run (by its name, unless `source` says where it is), cut as the run cut it.  `options` as for `sources.load`."""
     name, count = re.fullmatch(r"(.*?)(?:\[:(\d+)\])?", record["data"]["name"]).groups()  # type: ignore[union-attr]
     if source is None and name not in ("cifar10", "digits"):
@@ -152,7 +154,9 @@ def _recorded(model: Model) -> tuple[float | None, NDArray[np.integer[Any]] | No
     if summary is not None and summary["model"].split("/")[1] == str(model.checkpoint):
         stored = np.load(io.BytesIO(final_object(run, summary, "predictions.npz")), allow_pickle=False)
         return summary["test_accuracy"], stored["logits"].argmax(1)
-    lines = map(json.loads, run.store.get(run.key("checkpoints", str(model.checkpoint), "metrics.jsonl")).splitlines())
+    lines: Iterable[MetricsLine] = map(
+        json.loads, run.store.get(run.key("checkpoints", str(model.checkpoint), "metrics.jsonl")).splitlines()
+    )
     of_checkpoint = (line for line in lines if line["kind"] == "epoch" and line["step"] == model.checkpoint.step)
     return next((line["test_accuracy"] for line in of_checkpoint), None), None
 
@@ -165,7 +169,7 @@ def _newest_checkpoint(run: Run) -> CheckpointName:
     raise JobError(Exit.USAGE, f"{run.store.url}/{run.id}: no checkpoint is stored yet. Wait until its first epoch has ended.")
 
 
-def _engine_name(summary: Mapping[str, Any] | None) -> str:
+def _engine_name(summary: Summary | None) -> str:
     """The run's own where it is installed, else the one that is.  Raises JobError (78)."""
     installed = engines.installed()
     if not installed:

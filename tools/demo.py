@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
 
 from job.analysis import comparison
 from job.runs.results import Results, read_results
@@ -35,7 +34,7 @@ def alexnet(*words: str) -> int:
 
 
 def row(run: Results) -> str:
-    summary: Any = run.summary
+    summary = run.summary
     low, high = summary["test_accuracy_interval_95"]
     return (
         f"{summary['engine']:<12}{summary['epochs']:>6}{summary['train_accuracy']:>10.1%}{summary['test_accuracy']:>8.1%}  "

@@ -5,12 +5,14 @@ A difference is unfair unless HARMLESS lists it: engine, library versions and de
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, get_args
 
+from job.core.records import RecipeValue
 from job.runs.results import Results
 from job.storage.files import sha256_of
 
-LIBRARIES = ("torch", "tensorflow", "keras", "cuda", "cudnn", "numpy")
+Library = Literal["torch", "tensorflow", "keras", "cuda", "cudnn", "numpy"]
+LIBRARIES: tuple[Library, ...] = get_args(Library)
 HARMLESS = {
     "seed": "a repetition",
     "engine": "what is compared",
@@ -64,7 +66,7 @@ def find_differences(runs: Sequence[Results]) -> list[Difference]:
     return sorted(rows, key=lambda row: row.fair)
 
 
-def described(run: Results) -> dict[str, Any]:
+def described(run: Results) -> dict[str, object]:
     """What must be equal for a fair comparison, and what is stated beside it."""
     summary, record = run.summary, run.record
     recipe = {f"recipe: {key}": value for key, value in record["recipe"].items() if key != "name"}
@@ -85,6 +87,6 @@ def described(run: Results) -> dict[str, Any]:
     }
 
 
-def idle_fields(recipe: Mapping[str, Any]) -> set[str]:
+def idle_fields(recipe: Mapping[str, RecipeValue]) -> set[str]:
     """Fields that have no effect under the others."""
     return {field for field, (other, values) in IDLE.items() if recipe.get(other) in values}

@@ -5,9 +5,8 @@ Runs of the same engine and recipe with several seeds form one side.  job.analys
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +61,6 @@ class Comparison:
     decided: bool
     """False: the verdict is withheld"""
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def compare(runs: Sequence[Results], *, anyway: bool = False) -> Comparison:
     """Two runs or more; a single one gives its figures and no verdict."""
@@ -114,7 +110,7 @@ def sides_of(runs: Sequence[Results]) -> dict[str, list[int]]:
     """Label of a side → the positions of its runs, in the order of first appearance."""
     fields = {key for run in runs for key, value in run.record["recipe"].items() if value != runs[0].record["recipe"].get(key)}
     several_names = "name" in fields
-    found: dict[tuple[Any, ...], list[int]] = {}
+    found: dict[tuple[object, ...], list[int]] = {}
     for number, run in enumerate(runs):
         found.setdefault((run.summary["engine"], *(run.record["recipe"].get(key) for key in sorted(fields))), []).append(number)
     sides: dict[str, list[int]] = {}
@@ -147,8 +143,7 @@ def accuracy(run: Results) -> float:
 
 
 def classes_of(run: Results) -> Sequence[str]:
-    names: Sequence[str] = run.record["data"].get("classes") or [str(c) for c in range(run.logits.shape[1])]
-    return names
+    return run.record["data"].get("classes") or [str(c) for c in range(run.logits.shape[1])]
 
 
 def figures_of(run: Results, name: str) -> Figures:

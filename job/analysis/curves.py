@@ -1,6 +1,6 @@
 """Curves of several runs in one figure each: accuracy, loss and throughput."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from job.core.records import EpochLine
 from job.figures.style import FADED, PALETTE, house_style, new_figure, saved, series
 from job.runs.results import Results
 
+Value = Callable[[EpochLine], float]
+"""of a line, as it is drawn"""
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 """after six runs the colours come again, with another line"""
 
@@ -18,8 +21,24 @@ LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 def draw_curves(runs: Sequence[Results], names: Sequence[str], folder: Path) -> list[Path]:
     """curves.png and losses.png: test and training side by side on one scale."""
     return [
-        _side_by_side(runs, names, folder / "curves.png", "accuracy", 100.0, "accuracy in %"),
-        _side_by_side(runs, names, folder / "losses.png", "loss", 1.0, "loss in nats per image"),
+        _side_by_side(
+            runs,
+            names,
+            folder / "curves.png",
+            what="accuracy",
+            label="accuracy in %",
+            test=lambda line: 100 * line["test_accuracy"],
+            train=lambda line: 100 * line["train_accuracy"],
+        ),
+        _side_by_side(
+            runs,
+            names,
+            folder / "losses.png",
+            what="loss",
+            label="loss in nats per image",
+            test=lambda line: line["test_loss"],
+            train=lambda line: line["train_loss"],
+        ),
     ]
 
 
@@ -30,7 +49,7 @@ def draw_throughput(runs: Sequence[Results], names: Sequence[str], folder: Path)
     axes = figure.add_subplot()
     axes.set_title("Throughput: images per second in each logging interval", fontweight="bold", pad=12)
     for number, (run, name) in enumerate(zip(runs, names, strict=True)):
-        x, y = series([line for line in run.lines if line["kind"] == "interval"], "step", "images_per_second")
+        x, y = series((line["step"], line["images_per_second"]) for line in run.lines if line["kind"] == "interval")
         median = f", median {np.median(y):,.0f}" if len(y) else ""
         _plot(axes, x, y, number, f"{name}{median}", marker="")
     axes.set(xlabel="step", ylabel="images/s")
@@ -40,14 +59,14 @@ def draw_throughput(runs: Sequence[Results], names: Sequence[str], folder: Path)
 
 
 @house_style()
-def _side_by_side(runs: Sequence[Results], names: Sequence[str], path: Path, what: str, scale: float, label: str) -> Path:
+def _side_by_side(runs: Sequence[Results], names: Sequence[str], path: Path, *, what: str, label: str, test: Value, train: Value) -> Path:
     figure = new_figure(9.6, 5.0)
-    parts = {"test": f"Test {what} after each epoch", "train": f"Training {what}: not a result"}
-    for axes, (part, title) in zip(figure.subplots(1, 2, sharey=True), parts.items(), strict=True):
+    parts = [(test, f"Test {what} after each epoch"), (train, f"Training {what}: not a result")]
+    for axes, (value, title) in zip(figure.subplots(1, 2, sharey=True), parts, strict=True):
         axes.set_title(title, fontweight="bold", pad=12)
         for number, (run, name) in enumerate(zip(runs, names, strict=True)):
-            x, y = series([line for line in run.lines if line["kind"] == "epoch"], "epoch", f"{part}_{what}")
-            _plot(axes, x, scale * y, number, name if part == "test" else None)
+            x, y = series((line["epoch"], value(line)) for line in run.lines if line["kind"] == "epoch")
+            _plot(axes, x, y, number, name if value is test else None)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.label_outer()

@@ -1,27 +1,15 @@
 """Rules that find common problems of a run in its figures.  Each finding says what was measured, when, and what to change."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import median
 
-from job.analysis.previous_attempt import NEAR_LIMIT, Row, memory, memory_share
+from job.analysis.previous_attempt import NEAR_LIMIT, memory, memory_share
+from job.core.records import Finding, Purpose
+from job.core.resource_records import AttemptRow
 
-Rows = Sequence[Row]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One problem, as sentences for the log, the summary and the report."""
-
-    title: str
-    seen: str
-    """the figures that show it"""
-    when: str
-    """in which samples or steps"""
-    change: str
-    """what to do about it"""
-
+Time = Mapping[Purpose, float]
+Rows = Sequence[AttemptRow]
 
 IDLE_GPU = 60.0
 """median GPU utilisation, in %, below which the GPU counts as waiting"""
@@ -41,7 +29,7 @@ THERMAL, POWER = {"thermal", "hardware_thermal"}, {"power_cap", "power_brake", "
 """names in job.telemetry.nvml.THROTTLE_REASONS; the other reasons are settings, not problems"""
 
 
-def findings(*, time: Mapping[str, float], rows: Rows, checkpoint: Mapping[str, float] | None = None) -> list[dict[str, str]]:
+def findings(*, time: Time, rows: Rows, checkpoint: Mapping[str, float] | None = None) -> list[Finding]:
     """The findings, as dicts.  `time`: seconds by purpose (job.core.time_ledger); `rows`: resource samples of all attempts
     (job.telemetry.sampler); `checkpoint`: store_seconds of the last one and interval_seconds between two."""
     rules = (
@@ -56,12 +44,12 @@ def findings(*, time: Mapping[str, float], rows: Rows, checkpoint: Mapping[str, 
         slow_store(time, checkpoint),
         start_up(time),
     )
-    return [asdict(finding) for finding in rules if finding]
+    return [finding for finding in rules if finding]
 
 
-def idle_device(time: Mapping[str, float], rows: Rows) -> Finding | None:
+def idle_device(time: Time, rows: Rows) -> Finding | None:
     """Low utilisation while steps are taken; start-up and evaluation do not count."""
-    known = [(row, _mean(row, "utilization_percent")) for row in _at_work(rows)]
+    known = [(row, _utilization(row)) for row in _at_work(rows)]
     busy = [(row, value) for row, value in known if value is not None]
     if len(busy) < FEW_ROWS or (usual := median(value for _, value in busy)) >= IDLE_GPU:
         return None
@@ -81,11 +69,11 @@ def idle_device(time: Mapping[str, float], rows: Rows) -> Finding | None:
 
 
 def near_memory_limit(rows: Rows) -> Finding | None:
-    share, row = max(((memory_share(row), row) for row in rows), key=lambda pair: pair[0], default=(0.0, {}))
-    if share < NEAR_LIMIT:
-        return None
-    used, limit, whose = memory(row)
     near = [row for row in rows if memory_share(row) >= NEAR_LIMIT]
+    if not near:
+        return None
+    row = max(near, key=memory_share)
+    share, (used, limit, whose) = memory_share(row), memory(row)
     return Finding(
         title=f"Memory near the {whose}'s limit",
         seen=f"{used / 1e9:.2f} of {limit / 1e9:.2f} GB were in use ({share:.0%}); at 100 % the kernel kills the process (exit code 137).",
@@ -95,7 +83,7 @@ def near_memory_limit(rows: Rows) -> Finding | None:
 
 
 def near_device_memory_limit(rows: Rows) -> Finding | None:
-    def share(row: Row) -> float:
+    def share(row: AttemptRow) -> float:
         return max(
             (g["memory_used_bytes"] / g["memory_total_bytes"] for g in row.get("gpus", ()) if g.get("memory_total_bytes")), default=0.0
         )
@@ -153,7 +141,7 @@ def throttled_gpu(rows: Rows, reasons: set[str], title: str, change: str) -> Fin
     )
 
 
-def checkpoint_stalls(time: Mapping[str, float]) -> Finding | None:
+def checkpoint_stalls(time: Time) -> Finding | None:
     total, stalled = sum(time.values()), time.get("checkpoint stall", 0.0)
     if not total or stalled / total <= STALLED:
         return None
@@ -165,7 +153,7 @@ def checkpoint_stalls(time: Mapping[str, float]) -> Finding | None:
     )
 
 
-def slow_store(time: Mapping[str, float], checkpoint: Mapping[str, float] | None) -> Finding | None:
+def slow_store(time: Time, checkpoint: Mapping[str, float] | None) -> Finding | None:
     total, waited = sum(time.values()), time.get("upload wait", 0.0)
     slow = checkpoint is not None and checkpoint["store_seconds"] > checkpoint["interval_seconds"] > 0
     if not slow and (not total or waited / total <= STALLED):
@@ -182,7 +170,7 @@ def slow_store(time: Mapping[str, float], checkpoint: Mapping[str, float] | None
     )
 
 
-def start_up(time: Mapping[str, float]) -> Finding | None:
+def start_up(time: Time) -> Finding | None:
     total, spent = sum(time.values()), time.get("start-up", 0.0)
     if not total or spent / total < START_UP:
         return None
@@ -194,14 +182,14 @@ def start_up(time: Mapping[str, float]) -> Finding | None:
     )
 
 
-def _mean(row: Row, name: str) -> float | None:
-    """Over the GPUs that report this field; None without one."""
-    values = [gpu[name] for gpu in row.get("gpus", ()) if name in gpu]
+def _utilization(row: AttemptRow) -> float | None:
+    """In %, the mean over the GPUs that tell it."""
+    values = [gpu["utilization_percent"] for gpu in row.get("gpus", ()) if "utilization_percent" in gpu]
     return sum(values) / len(values) if values else None
 
 
-def _at_work(rows: Rows) -> Iterator[Row]:
-    """Rows during whose interval steps were taken."""
+def _at_work(rows: Rows) -> Iterator[AttemptRow]:
+    """Rows in whose interval steps were taken."""
     for before, row in pairwise(rows):
         if row.get("step", 1) != before.get("step", 0) and row.get("attempt") == before.get("attempt"):
             yield row
@@ -213,5 +201,5 @@ def _when(rows: Rows, among: int) -> str:
     return f"in {len(rows)} of {among} samples{steps}"
 
 
-def _at(row: Row) -> str:
+def _at(row: AttemptRow) -> str:
     return f"at step {row['step']}" if "step" in row else "in mid-run"

@@ -1,49 +1,46 @@
 """How well a run used its machine: time, speed, memory and energy, as figures for the summary and as lines for the log."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from job.core.records import Efficiency, MetricsLine, Purpose, Summary
+from job.core.resource_records import AttemptRow, ResourceFacts
 from job.core.time_ledger import goodput
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def efficiency(
-    *, totals: Mapping[str, float], wall_seconds: float, lines: Sequence[Mapping[str, Any]], macs: int, resources: Mapping[str, Any]
-) -> dict[str, Any]:
-    """For summary.json.  `totals` (seconds by purpose) and `wall_seconds` are over all attempts; `lines` are those of metrics.jsonl; `macs`
-    are those of the forward pass of one image; `resources` is what `Sampler.stop` returned.
+    *, totals: Mapping[Purpose, float], wall_seconds: float, lines: Sequence[MetricsLine], macs: int, resources: ResourceFacts
+) -> Efficiency:
+    """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `lines` of metrics.jsonl; `macs` of the
+    forward pass of one image; `resources`: what `Sampler.stop` told.
 
     Energy counts only the epochs that were measured as a whole, so that it belongs to the images by which it is divided."""
     speeds = [line["images_per_second"] for line in lines if line["kind"] == "interval"]
     median = float(np.median(speeds)) if speeds else None
-    found: dict[str, Any] = {
+    found: Efficiency = {
         "time": {name: round(seconds, 2) for name, seconds in totals.items()},
         "wall_seconds": round(wall_seconds, 2),
         "goodput": None if (share := goodput(totals, wall_seconds)) is None else round(share, 4),
         "images_per_second_p5": float(np.percentile(speeds, 5)) if speeds else None,
         # forward, and twice as much backward (Kaplan et al. 2020, section 2.1); a multiply-accumulate is two operations
         "flop_per_second": None if median is None else median * 6 * macs,
-        "resources": dict(resources),
+        "resources": resources,
     }
     measured = [line for line in lines if line["kind"] == "epoch" and line.get("energy_joules")]
     if measured:
-        joules, images = (sum(line[name] for line in measured) for name in ("energy_joules", "train_images"))
-        found |= {"energy_joules_per_epoch": round(joules / len(measured), 1), "images_per_joule": images / joules}
+        joules, images = sum(line["energy_joules"] for line in measured), sum(line["train_images"] for line in measured)
+        found["energy_joules_per_epoch"], found["images_per_joule"] = round(joules / len(measured), 1), images / joules
     return found
 
 
-def wall_seconds(rows: Rows, attempt: str, own: float) -> float:
+def wall_seconds(rows: Sequence[AttemptRow], attempt: str, own: float) -> float:
     """Of all attempts: `own` seconds of this one, plus the age of each earlier one's process in the last sample that it stored."""
-    ages: dict[str, float] = {
-        row["attempt"]: row["process_seconds"] for row in rows if row["attempt"] != attempt and "process_seconds" in row
-    }
+    ages = {row["attempt"]: row["process_seconds"] for row in rows if row["attempt"] != attempt and "process_seconds" in row}
     return own + sum(ages.values())
 
 
-def closing_lines(summary: Mapping[str, Any]) -> list[str]:
+def closing_lines(summary: Summary) -> list[str]:
     """Lines for the end of the log: time, speed, memory, energy, and each finding."""
     time, resources = summary["time"], summary["resources"]
     total = sum(time.values()) or 1.0

@@ -1,13 +1,10 @@
 """Why the attempt before this one ended: where it stored no end.json, its last resource sample can show the reason."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
+from job.core.resource_records import ResourceRow
 from job.runs.results import attempts_of
 from job.runs.run import Run
-
-Row = Mapping[str, Any]
 
 NEAR_LIMIT = 0.9
 """used memory, as a share of the limit, that counts as near it"""
@@ -18,20 +15,22 @@ def describe_previous_attempt(run: Run) -> str | None:
     others = [attempt for attempt in attempts_of(run) if attempt.name < run.attempt]
     if not others or others[-1].end is not None:
         return None
-    reason = probably_out_of_memory(last_row(run, others[-1].name)) or "killed, or its node was lost"
+    row = last_row(run, others[-1].name)
+    reason = (row and probably_out_of_memory(row)) or "killed, or its node was lost"
     return f"attempt {others[-1].name} ended without a word: {reason}"
 
 
-def last_row(run: Run, attempt: str) -> Row:
-    """The last resource sample that an attempt stored; empty if there is none."""
+def last_row(run: Run, attempt: str) -> ResourceRow | None:
+    """The last resource sample that an attempt stored; None if there is none."""
     segments = run.store.list(run.key("attempts", attempt, "resources-"))
     if not segments:
-        return {}
+        return None
     lines = run.store.get(max(segments, key=lambda entry: (len(entry.key), entry.key)).key).splitlines()
-    return json.loads(lines[-1]) if lines else {}
+    newest: ResourceRow | None = json.loads(lines[-1]) if lines else None
+    return newest
 
 
-def probably_out_of_memory(row: Row) -> str | None:
+def probably_out_of_memory(row: ResourceRow) -> str | None:
     """The sign of a lack of memory in the last sample of an attempt, as a phrase; None without one."""
     if row.get("container_out_of_memory_kills"):
         return "out of memory: the kernel had killed a process of its container"
@@ -43,18 +42,18 @@ def probably_out_of_memory(row: Row) -> str | None:
     )
 
 
-def memory(row: Row) -> tuple[float, float, str]:
+def memory(row: ResourceRow) -> tuple[float, float, str]:
     """(bytes used, bytes of the limit, whose limit): the container's where it has one, else the node's; zeros where neither is known."""
     for whose, used, limit in (
-        ("container", "container_memory_bytes", "container_memory_limit_bytes"),
-        ("node", "host_memory_used_bytes", "host_memory_total_bytes"),
+        ("container", row.get("container_memory_bytes"), row.get("container_memory_limit_bytes")),
+        ("node", row.get("host_memory_used_bytes"), row.get("host_memory_total_bytes")),
     ):
-        if row.get(used) is not None and row.get(limit):
-            return row[used], row[limit], whose
+        if used is not None and limit:
+            return used, limit, whose
     return 0.0, 0.0, "node"
 
 
-def memory_share(row: Row) -> float:
+def memory_share(row: ResourceRow) -> float:
     """Used memory as a share of the limit; 0 where it is not known."""
     used, limit, _ = memory(row)
     return used / limit if limit else 0.0

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from job.analysis.comparability import LIBRARIES
+from job.analysis.comparability import LIBRARIES, Library
 from job.analysis.comparison import Comparison, Figures, compare
 from job.analysis.curves import draw_curves, draw_throughput
 from job.analysis.formatting import p_text, percent, points
 from job.analysis.statistics import BINS, RESAMPLES
 from job.analysis.timeline import stored_steps, timeline
 from job.core.metrics import confusion
+from job.core.records import RecipeValue, Seconds, Summary
 from job.runs.results import Attempt, Results
 
 ALT = {
@@ -31,9 +32,12 @@ ALT = {
 }
 CURVES = ("accuracy", "loss", "curves", "losses", "throughput")
 PHOTOS = ("mistakes",)
+Rows = list[tuple[str, RecipeValue]]
+"""field of a recipe, its value"""
 LARGEST_MATRIX = 20
 """classes above which the confusion matrix is shown as a figure"""
-FACTS = ("engine", "device", *LIBRARIES, "precision", "parameters", "model")
+Fact = Literal[Library, "engine", "device", "precision", "parameters", "model"]
+FACTS: tuple[Fact, ...] = ("engine", "device", *LIBRARIES, "precision", "parameters", "model")
 
 
 def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False) -> dict[str, bytes]:
@@ -99,14 +103,14 @@ def _scale(intervals: Iterable[tuple[float, float]], around: float | None = None
     return {"low": low - margin, "width": high - low + 2 * margin}
 
 
-def _recipes(recipes: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str, Any]], list[list[tuple[str, Any]]]]:
+def _recipes(recipes: Sequence[Mapping[str, RecipeValue]]) -> tuple[Rows, list[Rows]]:
     """What all recipes have in common, and what each has of its own."""
     first = recipes[0]
     common = {key for key in first if all(recipe.get(key) == first[key] for recipe in recipes)}
     return [(k, v) for k, v in first.items() if k in common], [[(k, v) for k, v in r.items() if k not in common] for r in recipes]
 
 
-def _described(run: Results, figures: Figures, recipe: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _described(run: Results, figures: Figures, recipe: Rows) -> dict[str, object]:
     summary, small = run.summary, run.logits.shape[1] <= LARGEST_MATRIX
     left_out = {*CURVES, *(("confusion",) if small else ())}
     return {
@@ -124,7 +128,7 @@ def _described(run: Results, figures: Figures, recipe: Sequence[tuple[str, Any]]
     }
 
 
-def _tiles(summary: Mapping[str, Any], figures: Figures) -> list[tuple[str, str]]:
+def _tiles(summary: Summary, figures: Figures) -> list[tuple[str, str]]:
     tiles = [
         ("test accuracy", percent(figures.test_accuracy)),
         ("epochs", str(figures.epochs)),
@@ -133,12 +137,12 @@ def _tiles(summary: Mapping[str, Any], figures: Figures) -> list[tuple[str, str]
     ]
     if total := sum((summary.get("time") or {}).values()):
         tiles.append(("time", duration(total)))
-    if summary.get("goodput") is not None:
-        tiles.append(("goodput: share spent on steps", f"{100 * summary['goodput']:.0f} %"))
+    if (goodput := summary.get("goodput")) is not None:
+        tiles.append(("goodput: share spent on steps", f"{100 * goodput:.0f} %"))
     if summary.get("images_per_second_p5") is not None:
         tiles.append(("images/s, 5th percentile", f"{summary['images_per_second_p5']:,.0f}"))
-    if summary.get("flop_per_second"):
-        tiles.append(("achieved", f"{summary['flop_per_second'] / 1e9:,.1f} GFLOP/s"))
+    if flop := summary.get("flop_per_second"):
+        tiles.append(("achieved", f"{flop / 1e9:,.1f} GFLOP/s"))
     if device := (summary.get("resources") or {}).get("peak_gpu_memory_bytes"):
         tiles.append(("peak GPU memory", f"{device / 1e9:.2f} GB"))
     if summary.get("energy_joules_per_epoch"):
@@ -148,7 +152,7 @@ def _tiles(summary: Mapping[str, Any], figures: Figures) -> list[tuple[str, str]
     return tiles
 
 
-def _confusion(run: Results) -> dict[str, Any]:
+def _confusion(run: Results) -> dict[str, object]:
     """Counts with their shares of the row, as the table's cells; the square root tells 1 % from 5 %."""
     classes = run.record["data"].get("classes") or [str(c) for c in range(run.logits.shape[1])]
     counts = confusion(run.labels, run.logits.argmax(1), len(classes))
@@ -160,26 +164,27 @@ def _confusion(run: Results) -> dict[str, Any]:
     return {"classes": classes, "rows": rows}
 
 
-def _time(spent: Mapping[str, float] | None) -> list[dict[str, Any]]:
+def _time(spent: Seconds | None) -> list[dict[str, object]]:
     total = sum(spent.values()) if spent else 0
     return [{"name": name, "seconds": f"{s:,.1f} s", "share": s / total} for name, s in spent.items()] if spent and total else []
 
 
 def _attempt(run: Results, attempt: Attempt) -> dict[str, str]:
-    end, started = attempt.end, attempt.claim.get("started")
+    claim, end = attempt.claim, attempt.end
+    started = claim.get("started") if claim else None
     outcome = f"{end.get('reason', '')} (exit {end.get('exit_code', '?')})" if end else "no end: it was killed"
     steps = stored_steps(run, attempt.name)
     return {
         "name": attempt.name,
-        "host": str(attempt.claim.get("host", "—")),
-        "device": str(attempt.claim.get("device", "—")),
+        "host": claim.get("host", "—") if claim else "—",
+        "device": claim.get("device", "—") if claim else "—",
         "began": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(started)) if started else "—",
         "ended": outcome,
         "checkpoints": ", ".join(f"step {step:,}" for step in steps) or "—",
     }
 
 
-def _timeline(run: Results) -> dict[str, Any] | None:
+def _timeline(run: Results) -> dict[str, object] | None:
     """Bars and marks in % of the whole time; None where no attempt has a duration."""
     spans = timeline(run)
     begin, end = min((s.begin for s in spans), default=0.0), max((s.end for s in spans), default=0.0)

@@ -1,8 +1,10 @@
 """When each attempt worked on a run and reached its checkpoints, as far as claims, ends and resource samples show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from job.core.records import Claim
+from job.core.resource_records import AttemptRow
 from job.runs.checkpoint import CheckpointName
 from job.runs.results import Attempt, Results
 
@@ -22,7 +24,7 @@ class Span:
 
 def timeline(run: Results) -> list[Span]:
     """One span for each attempt, oldest first; attempts whose claim has no start time are left out."""
-    return [_span(run, attempt) for attempt in run.attempts if attempt.claim.get("started")]
+    return [_span(run, attempt, claim) for attempt in run.attempts if (claim := attempt.claim) and claim.get("started")]
 
 
 def stored_steps(run: Results, attempt: str) -> list[int]:
@@ -31,8 +33,8 @@ def stored_steps(run: Results, attempt: str) -> list[int]:
     return sorted(name.step for name in names if name is not None and name.attempt == attempt)
 
 
-def _span(run: Results, attempt: Attempt) -> Span:
-    begin = float(attempt.claim["started"])
+def _span(run: Results, attempt: Attempt, claim: Claim) -> Span:
+    begin = float(claim["started"])
     rows = [row for row in run.resources if row["attempt"] == attempt.name]
     newest = attempt.name == run.attempts[-1].name
     spent = sum(run.summary.get("time", {}).values()) if newest and len(run.attempts) == 1 else 0.0  # the time is that of all attempts
@@ -43,6 +45,6 @@ def _span(run: Results, attempt: Attempt) -> Span:
     return Span(attempt=attempt.name, begin=begin, end=end, last_sign=attempt.end is None, checkpoints=reached)
 
 
-def _reached(rows: Sequence[Mapping[str, float]], step: int) -> float | None:
+def _reached(rows: Sequence[AttemptRow], step: int) -> float | None:
     """Time of the first sample at or after `step`; None without one."""
     return next((row["time"] for row in rows if row.get("step", -1) >= step), None)

@@ -19,6 +19,7 @@ def compare(runs: tuple[str, ...], anyway: bool, as_json: bool) -> int:
     """
     import json
     from concurrent.futures import ThreadPoolExecutor
+    from dataclasses import asdict
 
     from job.analysis import comparison, text
     from job.runs.results import read_results
@@ -28,5 +29,5 @@ def compare(runs: tuple[str, ...], anyway: bool, as_json: bool) -> int:
     with ThreadPoolExecutor(READERS) as pool:
         results = list(pool.map(read_results, runs))
     found = comparison.compare(results, anyway=anyway)
-    click.echo(json.dumps(found.as_dict(), indent=1) if as_json else text.table(found))
+    click.echo(json.dumps(asdict(found), indent=1) if as_json else text.table(found))
     return 0 if found.decided else 1

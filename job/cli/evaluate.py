@@ -25,9 +25,10 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
     from dataclasses import asdict
 
     from job import inference
+    from job.core.records import RunRecord
     from job.runs.results import open_run
 
-    record = open_run(run).read("run.json")
+    record: RunRecord = open_run(run).read("run.json")
     images = inference.test_set(record, data, cache=cache or options.cache_folder(), mirror=mirror)
     model = inference.load_model(run, **values)
     found = inference.evaluate(model, images)

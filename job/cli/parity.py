@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -104,11 +104,12 @@ def _limit(limit: float | None) -> str:
 
 def _engine(trace: "Trace") -> str:
     found = trace.facts["environment"]
-    return f"{found['engine']} {found[found['engine']]} on {found['device']}, threads {trace.facts['threads']}"
+    version = found.get("torch") or found.get("tensorflow")
+    return f"{found['engine']} {version} on {found['device']}, threads {trace.facts['threads']}"
 
 
-def _facts(trace: "Trace") -> dict[str, Any]:
-    return {"url": trace.url, **{key: trace.facts[key] for key in ("recipe", "seed", "steps", "at", "environment", "threads")}}
+def _facts(trace: "Trace") -> dict[str, object]:
+    return {"url": trace.url, **{key: value for key, value in trace.facts.items() if key not in ("hits", "digests")}}
 
 
 def _limits(pairs: tuple[str, ...]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """`alexnet predict`."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
@@ -9,6 +9,14 @@ from job.cli.models import model_options
 
 SHOWN = 3
 """classes printed for each image"""
+
+Guess = TypedDict("Guess", {"class": str, "probability": float})
+
+
+class Answer(TypedDict):
+    image: str
+    classes: list[Guess]
+    """most probable first"""
 
 
 @click.command()
@@ -30,7 +38,7 @@ def predict(run: str, images: tuple[Path, ...], as_json: bool, **values: Any) ->
 
     pixels = read_pictures(images)
     model = load_model(run, pictures=len(pixels), **values)
-    rows: list[dict[str, Any]] = []
+    rows: list[Answer] = []
     for path, probabilities in zip(images, model.probabilities(pixels), strict=True):
         best = np.argsort(-probabilities, kind="stable")[:SHOWN]
         rows.append({"image": str(path), "classes": [{"class": model.classes[c], "probability": float(probabilities[c])} for c in best]})

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from job.core.architecture import MIN_IMAGE_SIZE, Architecture, alexnet
+from job.core.records import RecipeValue
 
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
 
@@ -145,7 +146,7 @@ class Recipe:
         """Of the stored weights and optimiser state; under bf16 only activations and gradients have fewer bits."""
         return "float64" if self.precision == "fp64" else "float32"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, RecipeValue]:
         return asdict(self)
 
 
@@ -164,7 +165,7 @@ def to_toml(recipe: Recipe) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in recipe.as_dict().items())
 
 
-def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def differences(mine: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
     """One line for each key in which two recorded recipes differ."""
     keys = [*mine, *(key for key in theirs if key not in mine)]
     return [f"{key}: {theirs.get(key)!r} stored, {mine.get(key)!r} asked for" for key in keys if mine.get(key) != theirs.get(key)]

@@ -64,6 +64,7 @@ class RunRecord(TypedDict):
     seed: int
     """from which everything random is derived"""
     data: DataFacts
+    """the dataset"""
 
 
 class Claim(Environment):
@@ -122,6 +123,7 @@ class IntervalLine(TypedDict):
     """A line of metrics.jsonl with kind `interval`: the steps since the line before, with dropout and augmentation."""
 
     kind: Literal["interval"]
+    """tells it from an epoch's line"""
     step: int
     """optimiser steps done at its end"""
     epoch: int
@@ -142,6 +144,7 @@ class EpochLine(TypedDict):
     """A line of metrics.jsonl with kind `epoch`: written at the end of each epoch."""
 
     kind: Literal["epoch"]
+    """tells it from an interval's line"""
     epoch: int
     """from 1"""
     step: int
@@ -199,6 +202,7 @@ class EpochSeconds(TypedDict):
     epoch: int
     """from 1"""
     seconds: Seconds
+    """where they went"""
 
 
 class TimeLedgerState(TypedDict):
@@ -214,9 +218,11 @@ class CheckpointState(TypedDict):
     """state.json: what continues a run, beside the tensors."""
 
     progress: ProgressState
+    """where the training stands"""
     engine: str
     """that wrote the checkpoint: `torch` or `tensorflow`; either reads it"""
     ledger: TimeLedgerState
+    """where the time went that led here, over all attempts"""
 
 
 class FileEntry(TypedDict):
@@ -264,7 +270,14 @@ class Finding(TypedDict):
     """what to do"""
 
 
-class TrainingFacts(Environment):
+class ExtraTests(TypedDict, total=False):
+    """What a recipe may ask for."""
+
+    truncated_test: TruncatedTest
+    """where the recipe has `truncated_test`"""
+
+
+class TrainingFacts(Environment, ExtraTests):
     """What was trained, with what, and what it learnt."""
 
     format: int
@@ -280,6 +293,7 @@ class TrainingFacts(Environment):
     seed: int
     """from which everything random is derived"""
     data: DataFacts
+    """the dataset"""
     epochs: int
     """done"""
     steps: int
@@ -300,8 +314,6 @@ class TrainingFacts(Environment):
     """training images in each second, the median over all logging intervals"""
     peak_host_memory_bytes: int
     """most memory that the process had in use"""
-    truncated_test: NotRequired[TruncatedTest]
-    """where the recipe asks for it"""
 
 
 class Efficiency(TypedDict):
@@ -318,6 +330,7 @@ class Efficiency(TypedDict):
     flop_per_second: float | None
     """floating-point operations in each second: six for each multiply-accumulate of the forward pass"""
     resources: ResourceFacts
+    """what the attempt that finished the run used"""
     energy_joules_per_epoch: NotRequired[float]
     """of all GPUs, in J, the mean over the epochs that were measured as a whole; absent: none was"""
     images_per_joule: NotRequired[float]
@@ -335,8 +348,8 @@ class Summary(TrainingFacts, Efficiency):
     """name of each object in there → what vouches for it"""
 
 
-class TraceFacts(TypedDict):
-    """What identifies a trace: each field is a JSON text in the header (`__metadata__`) of the safetensors file."""
+class TracedSteps(TypedDict):
+    """What the steps of a trace were."""
 
     recipe: dict[str, RecipeValue]
     """the fields of the recipe"""
@@ -347,7 +360,15 @@ class TraceFacts(TypedDict):
     at: list[int]
     """steps that were observed in full, from 0"""
     environment: Environment
+    """where it was computed"""
     hits: list[int]
     """images that were right, of each step"""
     digests: dict[str, str]
     """`STEP/inputs` and `STEP/masks/LAYER` → SHA-256 of its bytes: pixels as little-endian numbers, masks as bits"""
+
+
+class TraceFacts(TracedSteps):
+    """What identifies a trace: each field is a JSON text in the header (`__metadata__`) of the safetensors file."""
+
+    threads: int
+    """CPU threads"""

@@ -178,5 +178,6 @@ class ResourceFacts(ResourceTotals):
     """`resources` of the summary: what the attempt that finished the run used."""
 
     container: ContainerLimits
+    """what it might use"""
     gpus: list[GpuFacts]
     """the GPUs that the process used; empty: none"""

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from job.core.architecture import Layer
 from job.core.exits import JobError
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
+from job.core.records import Environment
 from job.core.sampling import plan
 from job.doctor.page import Line, failed
 
@@ -29,13 +30,28 @@ TIMEOUT = 45.0
 SMALL = Recipe(name="kernel", image_size=64, width=0.25, batch_size=8, dropout=0.0, precision="fp32", crop=False, flip=False)
 TOLERANCE = 1e-4
 """largest accepted difference, relative to the largest value, of float32 sums over some thousand products"""
+VERSIONS: tuple[Literal["torch", "tensorflow", "keras", "cuda", "cudnn"], ...] = ("torch", "tensorflow", "keras", "cuda", "cudnn")
 BF16_TOLERANCE = 0.1
 """the same for bf16, which has 8 significant bits, and eight layers round in turn"""
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def measure_all(engines: tuple[str, ...], device: str) -> list[dict[str, Any]]:
+class Report(TypedDict):
+    """What a process of its own prints: an error, or what it measured."""
+
+    engine: str
+    error: NotRequired[str]
+    late: NotRequired[bool]
+    """it did not end in time"""
+    environment: NotRequired[Environment]
+    differences: NotRequired[dict[str, tuple[float, float]]]
+    """from NumPy: found, allowed"""
+    memory_bytes: NotRequired[int]
+    """most that the process had in use"""
+
+
+def measure_all(engines: tuple[str, ...], device: str) -> list[Report]:
     """One report for each engine, from processes that run in parallel."""
     command = [sys.executable, "-m", "job.doctor.kernel"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -43,7 +59,7 @@ def measure_all(engines: tuple[str, ...], device: str) -> list[dict[str, Any]]:
     return [_report(engine, process) for engine, process in processes]
 
 
-def lines(reports: list[dict[str, Any]], gpu_expected: bool) -> Iterator[Line]:
+def lines(reports: list[Report], gpu_expected: bool) -> Iterator[Line]:
     if not reports:
         yield Line(
             check="framework",
@@ -55,7 +71,7 @@ def lines(reports: list[dict[str, Any]], gpu_expected: bool) -> Iterator[Line]:
         yield _line(report, gpu_expected)
 
 
-def _line(report: dict[str, Any], gpu_expected: bool) -> Line:
+def _line(report: Report, gpu_expected: bool) -> Line:
     engine = report["engine"]
     check = f"{engine} kernels"
     if "error" in report:
@@ -63,7 +79,7 @@ def _line(report: dict[str, Any], gpu_expected: bool) -> Line:
         # on a GPU the driver may hang; a CPU that is merely slow is no fault
         return replace(line, level="warn") if report.get("late") and not gpu_expected else line
     environment, differences = report["environment"], report["differences"]
-    versions = ", ".join(f"{name} {environment[name]}" for name in (engine, "keras", "cuda", "cudnn") if environment.get(name))
+    versions = ", ".join(f"{name} {environment[name]}" for name in VERSIONS if environment.get(name))
     figures = ", ".join(f"{name} {found:.1e}" for name, (found, _) in differences.items())
     where = f"{versions} on {environment['device']}"
     if wrong := [name for name, (found, allowed) in differences.items() if not found <= allowed]:
@@ -83,7 +99,7 @@ def _line(report: dict[str, Any], gpu_expected: bool) -> Line:
     return Line(check=check, level="pass", reason=f"{where}: right numbers (largest differences from NumPy: {figures})")
 
 
-def _report(engine: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
+def _report(engine: str, process: "subprocess.Popen[str]") -> Report:
     try:
         output, errors = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -91,14 +107,14 @@ def _report(engine: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
         reason = f"{engine}: not finished after {TIMEOUT:.0f} s. Look at the load of the node, its disk and its GPU."
         return {"engine": engine, "error": reason, "late": True}
     if process.returncode == 0:
-        report: dict[str, Any] = json.loads(output.splitlines()[-1])
+        report: Report = json.loads(output.splitlines()[-1])
         return report
     last = (errors.strip().splitlines() or ["no message"])[-1][:300]
     return {"engine": engine, "error": f"{engine}: ended with code {process.returncode} ({last}). Use another node, or install it anew."}
 
 
-def measure(engine_name: str, device: str) -> dict[str, Any]:
-    """In the process of its own: environment, differences as (found, allowed), peak memory.  Raises JobError."""
+def measure(engine_name: str, device: str) -> Report:
+    """In the process of its own.  Raises JobError."""
     from job.engines import Network, open_engine
 
     engine = open_engine(engine_name, device=device, threads=1)

@@ -4,22 +4,23 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 
 from job.core.recipe import Recipe
 from job.data.cifar_binary import RECORD
+from job.doctor.kernel import Report
 from job.doctor.page import Line, Setup, failed
 from job.runs.run import RETAINED
 from job.storage.errors import StoreError
 from job.storage.files import local_errors
 from job.telemetry.cgroup import Cgroup, Limits
+from job.telemetry.gpu import Survey
 
 PACKAGES = ("alexnet-job", "numpy", "boto3", "safetensors", "nvidia-ml-py")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
@@ -55,7 +56,7 @@ def packages() -> Line:
     return Line(check="packages", level="pass", reason=", ".join(found))
 
 
-def visible_gpus() -> tuple[list[dict[str, Any]], str]:
+def visible_gpus() -> tuple[list[Survey], str]:
     """(facts of each visible device, "" or the reason why there is none), from NVML."""
     from job.telemetry.gpu import NoDriver, devices
 
@@ -65,7 +66,7 @@ def visible_gpus() -> tuple[list[dict[str, Any]], str]:
         return [], str(error)
 
 
-def gpu(device: str, found: list[dict[str, Any]], absent: str) -> Line:
+def gpu(device: str, found: list[Survey], absent: str) -> Line:
     if not found:
         return Line(
             check="gpu",
@@ -80,12 +81,12 @@ def gpu(device: str, found: list[dict[str, Any]], absent: str) -> Line:
     return Line(check="gpu", level="pass", reason=reason)
 
 
-def _device(facts: Mapping[str, Any]) -> str:
+def _device(facts: Survey) -> str:
     size = f" with {facts['memory_total_bytes'] / 1e9:.0f} GB" if "memory_total_bytes" in facts else ""
     return f"{facts['name']}{size}{' (a MIG slice)' if facts['mig'] else ''}"
 
 
-def memory_needs(recipe: Recipe, reports: list[dict[str, Any]]) -> dict[str, int]:
+def memory_needs(recipe: Recipe, reports: Sequence[Report]) -> dict[str, int]:
     """Part → bytes of host memory that a training needs.  The framework's part is the peak of the process that checked its kernels."""
     architecture = recipe.architecture()
     size = np.dtype(recipe.dtype).itemsize

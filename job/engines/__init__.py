@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from job.core.architecture import Architecture
 from job.core.exits import Exit, JobError
 from job.core.recipe import Precision, Recipe
+from job.core.records import Environment
 from job.core.sampling import StepPlan
 
 Tensors = Iterable[tuple[str, NDArray[Any]]]
@@ -42,7 +43,7 @@ class Engine(ABC):
         """What "auto" means on this device: bf16 on a GPU that computes in it, else fp32.  Any other precision stays."""
 
     @abstractmethod
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         """Engine, device and versions, for the record; None where one does not apply."""
 
     @abstractmethod

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
 from job.core.recipe import Precision, Recipe
+from job.core.records import Environment
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
 
@@ -52,7 +53,7 @@ class TensorflowEngine(Engine):
         capability = tf.config.experimental.get_device_details(self.gpu).get("compute_capability") if self.gpu else None
         return "bf16" if capability and capability >= (8, 0) else "fp32"
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         build = tf.sysconfig.get_build_info()
         return {
             "engine": self.name,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
 from job.core.recipe import Precision, Recipe
+from job.core.records import Environment
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
 
@@ -48,7 +49,7 @@ class TorchEngine(Engine):
             return precision
         return "bf16" if self.device.type == "cuda" and torch.cuda.get_device_capability() >= (8, 0) else "fp32"
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Environment:
         gpu = self.device.type == "cuda"
         return {
             "engine": self.name,

@@ -1,20 +1,38 @@
 """What a system monitor would have shown: GPU, CPU, memory and I/O over time, the ends of epochs marked."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from job.core.resource_records import AttemptRow
 from job.figures.style import FADED, PALETTE, TEXT, house_style, new_figure, saved
 
-Row = Mapping[str, Any]
-Rows = Sequence[Row]
+Rows = Sequence[AttemptRow]
+Field = Literal[
+    "process_cpu_cores",
+    "container_cpu_cores",
+    "host_cpu_cores",
+    "container_cpu_limit_cores",
+    "container_throttled_seconds_per_second",
+    "process_memory_bytes",
+    "container_memory_bytes",
+    "host_memory_used_bytes",
+    "container_memory_limit_bytes",
+    "network_sent_bytes_per_second",
+    "network_received_bytes_per_second",
+    "disk_written_bytes_per_second",
+    "disk_read_bytes_per_second",
+    "spool_bytes",
+]
+GpuField = Literal["utilization_percent", "memory_used_bytes", "memory_total_bytes", "power_watts", "sm_clock_mhz"]
+Reading = Callable[[AttemptRow], float | None]
 
 LIMIT, MARK, ATTEMPT = "#444444", "#BBBBBB", "#888888"
 POINTS = 2000
@@ -29,7 +47,7 @@ GAP = 30.0
 
 class Series(NamedTuple):
     label: str
-    read: Callable[[Row], float | None]
+    read: Reading
     is_limit: bool = False
 
 
@@ -130,14 +148,14 @@ def _known(panel: Panel, rows: Rows) -> Panel:
     return panel._replace(series=series if any(not s.is_limit for s in series) else [])
 
 
-def _field(name: str, scale: float = 1.0) -> Callable[[Row], float | None]:
-    return lambda row: row[name] / scale if row.get(name) is not None else None
+def _field(name: Field, scale: float = 1.0) -> Reading:
+    return lambda row: None if (value := row.get(name)) is None else value / scale
 
 
-def _gpu(index: int | None, name: str, scale: float = 1.0) -> Callable[[Row], float | None]:
+def _gpu(index: int | None, name: GpuField, scale: float = 1.0) -> Reading:
     """Of one GPU; None: the mean over all."""
 
-    def read(row: Row) -> float | None:
+    def read(row: AttemptRow) -> float | None:
         values = [gpu[name] / scale for gpu in row.get("gpus", ()) if name in gpu and index in (None, gpu["index"])]
         return sum(values) / len(values) if values else None
 
@@ -148,7 +166,7 @@ def _gpu_panels(rows: Rows) -> Sequence[Panel]:
     indices = sorted({gpu["index"] for row in rows for gpu in row.get("gpus", ())})
     shown: Sequence[int | None] = indices if len(indices) <= SHOWN_GPUS else [None]
 
-    def of(name: str, scale: float = 1.0) -> list[Series]:
+    def of(name: GpuField, scale: float = 1.0) -> list[Series]:
         return [Series(f"mean of {len(indices)} GPUs" if index is None else f"GPU {index}", _gpu(index, name, scale)) for index in shown]
 
     total = Series("there", _gpu(shown[0] if shown else None, "memory_total_bytes", 1e9), is_limit=True)

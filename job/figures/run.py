@@ -5,7 +5,7 @@ Each function saves a PNG and returns the `Figure`.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +15,27 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from job.core.metrics import Labels, Logits, confusion, softmax
+from job.core.records import EpochLine
 from job.figures.style import FADED, INTERVALS, TEST, TEXT, TRAINING, VALIDATION, Lines, house_style, new_figure, saved, series
 
-CURVES = {"train": ("training", TRAINING, "s-"), "test": ("test", TEST, "o-"), "validation": ("validation", VALIDATION, "^--")}
+Part = Literal["train", "test", "validation"]
+CURVES: dict[Part, tuple[str, str, str]] = {
+    "train": ("training", TRAINING, "s-"),
+    "test": ("test", TEST, "o-"),
+    "validation": ("validation", VALIDATION, "^--"),
+}
 """Part of the metrics → its short name, colour, marker and line."""
+ACCURACY: dict[Part, Literal["train_accuracy", "test_accuracy", "validation_accuracy"]] = {
+    "train": "train_accuracy",
+    "test": "test_accuracy",
+    "validation": "validation_accuracy",
+}
+LOSS: dict[Part, Literal["train_loss", "test_loss", "validation_loss"]] = {
+    "train": "train_loss",
+    "test": "test_loss",
+    "validation": "validation_loss",
+}
+"""Part of the metrics → its field in the line of an epoch."""
 
 MARKER_LIMIT = 40
 """Epochs above which markers would merge into a band."""
@@ -34,9 +51,9 @@ class End(NamedTuple):
 
 
 @house_style()
-def accuracy_curves(epochs: Lines, path: Path, *, title: str) -> Figure:
+def accuracy_curves(epochs: Sequence[EpochLine], path: Path, *, title: str) -> Figure:
     """Accuracy in % after each epoch: in training, on the test set and, where there is one, on the validation set."""
-    names = {
+    names: dict[Part, str] = {
         "train": "training, as seen while training (dropout and augmentation on)",
         "test": "test set, whole",
         "validation": "validation images, held out of the training set",
@@ -44,7 +61,7 @@ def accuracy_curves(epochs: Lines, path: Path, *, title: str) -> Figure:
     figure, axes = _curves("Accuracy after each epoch", title)
     ends: list[End] = []
     for part, name in names.items():
-        x, y = series(epochs, "epoch", f"{part}_accuracy")
+        x, y = series((line["epoch"], line.get(ACCURACY[part])) for line in epochs)
         ends += _draw_curve(axes, part, x, 100 * y, name, "{:.1f} %")
     axes.set(ylim=(0, 100), ylabel="accuracy in %")
     axes.set_yticks(range(0, 101, 10))
@@ -57,21 +74,21 @@ def loss_curves(lines: Lines, path: Path, *, title: str) -> Figure:
     """Cross-entropy against epochs: the mean of each logging interval, of each epoch, and on the test and validation sets."""
     epochs = [line for line in lines if line["kind"] == "epoch"]
     intervals = [line for line in lines if line["kind"] == "interval"]
-    names = {
+    names: dict[Part, str] = {
         "train": "training, mean of the epoch (with the recipe's label smoothing, dropout and augmentation)",
         "test": "test set, whole (without them)",
         "validation": "validation images, held out of the training set (without them)",
     }
     figure, axes = _curves("Loss (cross-entropy) during training", title)
     ends: list[End] = []
-    x, y = series(intervals, "step", "loss")
+    x, y = series((line["step"], line["loss"]) for line in intervals)
     if x.size:
         # Steps become fractions of epochs as soon as one finished epoch tells how many steps it has.
         steps = epochs[0]["step"] / epochs[0]["epoch"] if epochs else 1
         axes.plot(x / steps, y, color=INTERVALS, linewidth=0.9, label="training, mean of each logging interval")
         axes.set_xlabel("epoch" if epochs else "step")
     for part, name in names.items():
-        x, y = series(epochs, "epoch", f"{part}_loss")
+        x, y = series((line["epoch"], line.get(LOSS[part])) for line in epochs)
         ends += _draw_curve(axes, part, x, y, name, "{:.3f}")
     axes.set(ylim=(0, 1.04 * axes.get_ylim()[1]), ylabel="loss in nats per image")
     _finish_curves(axes, epochs, ends)
@@ -168,7 +185,7 @@ def _titles(axes: Axes, what: str, title: str) -> None:
     axes.set_title(what, fontweight="bold", pad=14 + 15 * (title.count("\n") + 1))
 
 
-def _draw_curve(axes: Axes, part: str, x: NDArray[np.float64], y: NDArray[np.float64], label: str, number: str) -> list[End]:
+def _draw_curve(axes: Axes, part: Part, x: NDArray[np.float64], y: NDArray[np.float64], label: str, number: str) -> list[End]:
     """Draw one curve and return its end, written as `number` says; nothing for a curve without points."""
     if not x.size:
         return []
@@ -178,7 +195,7 @@ def _draw_curve(axes: Axes, part: str, x: NDArray[np.float64], y: NDArray[np.flo
     return [End(float(x[-1]), float(y[-1]), f"{name} {number.format(y[-1])}", colour)]
 
 
-def _finish_curves(axes: Axes, epochs: Lines, ends: list[End]) -> None:
+def _finish_curves(axes: Axes, epochs: Sequence[EpochLine], ends: list[End]) -> None:
     """Legend below the axes, whole epochs on x, and the final values at the right."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if epochs:

@@ -4,10 +4,9 @@ Figures are drawn by matplotlib's Agg canvas without pyplot, so no display, wind
 give the same bytes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -15,7 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-Lines = Sequence[Mapping[str, Any]]
+from job.core.records import MetricsLine
+
+Lines = Sequence[MetricsLine]
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with every common colour-vision deficiency.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -58,8 +59,8 @@ def saved(figure: Figure, path: Path) -> Figure:
     return figure
 
 
-def series(lines: Lines, x: str, y: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The x and y of those lines that have a finite y."""
-    pairs = [(line[x], line[y]) for line in lines if line.get(y) is not None and np.isfinite(line[y])]
+def series(points: Iterable[tuple[float, float | None]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The x and y of those points that have a finite y."""
+    pairs = [(x, y) for x, y in points if y is not None and np.isfinite(y)]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return table[:, 0], table[:, 1]

@@ -7,22 +7,28 @@ installed and so crashes a process that holds torch.  Its protocol buffers and i
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from job.core.records import EpochLine, IntervalLine, MetricsLine
+
 FILE_NAME = "events.out.tfevents.0.alexnet"
 """TensorBoard reads every file whose name contains `tfevents`; with no time or host in it, the same run gives the same file."""
 
-INTERVAL_TAGS = {
+Rate = Literal["learning_rate", "images_per_second"]
+IntervalField = Literal["loss", "accuracy", Rate]
+EpochField = Literal["train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy", Rate]
+
+INTERVAL_TAGS: dict[IntervalField, str] = {
     "loss": "train/loss",
     "accuracy": "train/accuracy",
     "learning_rate": "train/learning_rate",
     "images_per_second": "throughput/images_per_second",
 }
-EPOCH_TAGS = {
+EPOCH_TAGS: dict[EpochField, str] = {
     "train_loss": "train/epoch_loss",
     "train_accuracy": "train/epoch_accuracy",
     "test_loss": "test/loss",
@@ -30,7 +36,7 @@ EPOCH_TAGS = {
     "validation_loss": "validation/loss",
     "validation_accuracy": "validation/accuracy",
 }
-EPOCH_TAGS_WITHOUT_INTERVALS = {
+EPOCH_TAGS_WITHOUT_INTERVALS: dict[EpochField, str] = {
     "train_loss": "train/loss",
     "train_accuracy": "train/accuracy",
     "learning_rate": "train/learning_rate",
@@ -43,11 +49,11 @@ Sample = tuple[float, int, Mapping[str, float]]
 """time, step, tag → value"""
 
 
-def write_events(folder: Path, lines: Sequence[Mapping[str, Any]], samples: Iterable[Sample] = ()) -> Path:
+def write_events(folder: Path, lines: Sequence[MetricsLine], samples: Iterable[Sample] = ()) -> Path:
     """Write the metrics `lines`, and `samples` of the machine, as one event file in `folder`, which is created, and return its path.
 
-    Steps are the lines' own.  The wall time is a line's `time` (seconds since 1970) or 0.  Values are float32, as TensorBoard
-    keeps them; absent and null ones are left out.  An older file of this name is replaced."""
+    Steps are the lines' own, and their wall time is 0, since no line has one.  Values are float32, as TensorBoard keeps them; absent
+    and null ones are left out.  An older file of this name is replaced."""
     buffer = BytesIO()
     writer = RecordWriter(buffer)
     for event in (*_events(lines), *map(_sample, samples)):
@@ -58,27 +64,29 @@ def write_events(folder: Path, lines: Sequence[Mapping[str, Any]], samples: Iter
     return path
 
 
-def _events(lines: Sequence[Mapping[str, Any]]) -> Iterable[Event]:
+def _events(lines: Sequence[MetricsLine]) -> Iterable[Event]:
     has_intervals = any(line["kind"] == "interval" for line in lines)
-    times = [float(line.get("time", 0)) for line in lines]
-    yield Event(wall_time=min(times, default=0.0), file_version="brain.Event:2")
-    for line, time in zip(lines, times, strict=True):
-        scalars = [(tag, line[key]) for key, tag in _tags(line["kind"], has_intervals) if line.get(key) is not None]
-        if scalars:
-            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars]
-            yield Event(wall_time=time, step=line["step"], summary=Summary(value=values))
+    yield Event(wall_time=0.0, file_version="brain.Event:2")
+    for line in lines:
+        if line["kind"] == "interval":
+            scalars = _of_interval(line)
+        elif line["kind"] == "epoch":
+            scalars = _of_epoch(line, EPOCH_TAGS) + ([] if has_intervals else _of_epoch(line, EPOCH_TAGS_WITHOUT_INTERVALS))
+        else:  # a kind that came later than this code
+            continue
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars]
+        yield Event(wall_time=0.0, step=line["step"], summary=Summary(value=values))
+
+
+def _of_interval(line: IntervalLine) -> list[tuple[str, float]]:
+    return [(tag, value) for field, tag in INTERVAL_TAGS.items() if (value := line.get(field)) is not None]
+
+
+def _of_epoch(line: EpochLine, tags: Mapping[EpochField, str]) -> list[tuple[str, float]]:
+    return [(tag, value) for field, tag in tags.items() if (value := line.get(field)) is not None]
 
 
 def _sample(sample: Sample) -> Event:
     time, step, scalars = sample
     values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
     return Event(wall_time=time, step=step, summary=Summary(value=values))
-
-
-def _tags(kind: str, has_intervals: bool) -> list[tuple[str, str]]:
-    """(key, tag) of what a line of this kind contributes; nothing for a kind that came later than this code."""
-    if kind == "interval":
-        return list(INTERVAL_TAGS.items())
-    if kind == "epoch":
-        return [*EPOCH_TAGS.items(), *([] if has_intervals else EPOCH_TAGS_WITHOUT_INTERVALS.items())]
-    return []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from job.core.architecture import Architecture
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
+from job.core.records import TraceFacts
 from job.parity.tracefile import Trace
 
 KINDS = ("initial", "inputs", "masks", "activations", "logits", "loss", "gradients", "slots", "weights")
@@ -91,7 +92,7 @@ class Parity:
 def compare(one: Trace, other: Trace, limits: Mapping[str, float] | None = None) -> Parity:
     """Raises JobError (2) where the traces are of other recipes, seeds or steps, naming what differs."""
     check_comparable(one, other)
-    recipe = Recipe(**one.facts["recipe"])
+    recipe = Recipe().with_values(one.facts["recipe"])
     chosen = {**limits_of(recipe), **(limits or {})}
     differences = []
     for step, kind, name, key in sequence(recipe, recipe.architecture(), one.facts["steps"], one.facts["at"]):
@@ -113,7 +114,7 @@ def limits_of(recipe: Recipe) -> dict[str, float]:
 
 def check_comparable(one: Trace, other: Trace) -> None:
     """The same recipe but for its name, the same seed, the same steps; engine, versions, device and threads may differ."""
-    mine, theirs = ({**t.facts["recipe"], **{k: t.facts[k] for k in ("seed", "steps", "at")}, "name": ""} for t in (one, other))
+    mine, theirs = (_compared(t.facts) for t in (one, other))
     different = [f"{key}: {mine.get(key)!r} and {theirs.get(key)!r}" for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
     if different:
         raise JobError(
@@ -121,6 +122,10 @@ def check_comparable(one: Trace, other: Trace) -> None:
             f"{one.url} and {other.url} are traces of different things ({'; '.join(different)}). "
             "Expected one recipe, seed and choice of steps. Make both again with the same options of `alexnet trace`.",
         )
+
+
+def _compared(facts: TraceFacts) -> dict[str, object]:
+    return {**facts["recipe"], "seed": facts["seed"], "steps": facts["steps"], "at": facts["at"], "name": ""}
 
 
 def sequence(recipe: Recipe, architecture: Architecture, steps: int, at: list[int]) -> Iterator[tuple[int, str, str, str]]:

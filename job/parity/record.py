@@ -13,6 +13,7 @@ from job.core.architecture import Architecture
 from job.core.exits import Exit, JobError
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
+from job.core.records import TracedSteps
 from job.core.sampling import Purpose, StepPlan, bits, permutation, plan, steps_per_epoch
 from job.core.schedule import learning_rate, rate_factors
 from job.engines import Engine
@@ -33,7 +34,7 @@ def trace(
     steps: int,
     at: frozenset[int],
     advance: Callable[[], object] = lambda: None,
-) -> dict[str, Any]:
+) -> TracedSteps:
     """Train for `steps` steps; returns the facts that identify the trace.  `at`: the steps, from 0, that are observed in full.
     `advance` is called after each step."""
     architecture = recipe.architecture(CLASSES)

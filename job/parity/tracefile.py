@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
+from job.core.records import TraceFacts
 from job.runs.tensorfile import Header, stored_bytes
 from job.storage.errors import NotFound
 from job.storage.opening import open_store
@@ -39,7 +40,7 @@ class TraceWriter:
         self.body.write(data)
         self.digest.update(data)
 
-    def finish(self, path: Path, facts: Mapping[str, Any]) -> None:
+    def finish(self, path: Path, facts: TraceFacts) -> None:
         """Write the whole file: header, then the tensors."""
         metadata = {"format": FORMAT, **{key: json.dumps(value) for key, value in facts.items()}}
         metadata["sha256"] = _sealed(self.digest, self.header.as_object(metadata))
@@ -71,7 +72,8 @@ class Trace:
             raise JobError(
                 Exit.DATA, f"{url}: its digest does not match its contents, so it is damaged. Make it again with `alexnet trace`."
             )
-        self.facts: dict[str, Any] = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        facts: Any = {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        self.facts: TraceFacts = facts
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         array: NDArray[Any] = self._file.get_tensor(name)

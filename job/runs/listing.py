@@ -8,12 +8,13 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from typing import Any
 
 from job.core.exits import Exit, JobError
+from job.core.records import Claim, End, RunRecord, Status, Summary
 from job.runs.run import ATTEMPT, RUN_ID
 from job.storage.errors import NotFound
 from job.storage.folder import FolderStore
@@ -101,14 +102,21 @@ def _rows(store: Store, names: list[str], now: float) -> list[Row]:
 def _row(store: Store, run: str, now: float) -> Row | None:
     """None: the folder is no run."""
     try:
-        found = json.loads(store.get(f"{run}/summary.json"))
+        summary: Summary | None = _object(store, f"{run}/summary.json")
     except NotFound:
         return _unfinished(store, run, now)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    if summary is None:
         return Row(run=run, state="damaged", reason="summary.json is not a JSON object")
-    return Row(run=run, state="finished", epoch=found.get("epochs"), **_known(found))
+    return Row(
+        run=run,
+        state="finished",
+        engine=summary.get("engine"),
+        recipe=summary.get("recipe"),
+        epoch=summary.get("epochs"),
+        epochs=summary.get("epochs"),
+        test_accuracy=summary.get("test_accuracy"),
+        images_per_second=summary.get("images_per_second"),
+    )
 
 
 def _unfinished(store: Store, run: str, now: float) -> Row | None:
@@ -118,27 +126,58 @@ def _unfinished(store: Store, run: str, now: float) -> Row | None:
     told = next((f"{newest}/{name}.json" for name in ("end", "status", "claim") if f"{newest}/{name}.json" in entries), "run.json")
     age = max(now - max(entries[key].modified for key in entries if key.startswith(newest)), 0.0) if attempts else None
     try:
-        found = json.loads(store.get(f"{run}/{told}"))
+        found = _object(store, f"{run}/{told}")
     except NotFound:
         return None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    if found is None:
         return Row(run=run, state="damaged", reason=f"{told} is not a JSON object", age=age)
     if told == "run.json":
-        recipe = found.get("recipe", {})
-        return Row(run=run, state="interrupted", reason="no attempt has begun", recipe=recipe.get("name"), epochs=recipe.get("epochs"))
-    if told.endswith("end.json"):
-        state = _ended(found.get("exit_code"))
-        return Row(run=run, state=state, reason=found.get("reason"), age=age, epoch=found.get("epoch"), **_known(found))
+        return _not_begun(run, found)
     running = age is not None and age < SILENT
-    reason = None if running else "killed"
-    return Row(run=run, state="running" if running else "interrupted", reason=reason, age=age, epoch=found.get("epoch"), **_known(found))
+    row = Row(run=run, state="running" if running else "interrupted", reason=None if running else "killed", age=age)
+    if told.endswith("claim.json"):
+        return _claimed(row, found)
+    return _ended(row, found) if told.endswith("end.json") else _at_work(row, found)
 
 
-def _ended(code: Any) -> str:
-    return "finished" if code == Exit.DONE else "interrupted" if code in INTERRUPTED else "failed"
+def _object(store: Store, key: str) -> Any:
+    """What a JSON object holds, none of whose fields is certain; None for what is no such object.  Raises NotFound."""
+    try:
+        found = json.loads(store.get(key))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
-def _known(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: found.get(key) for key in ("engine", "recipe", "epochs", "test_accuracy", "images_per_second")}
+def _not_begun(run: str, record: RunRecord) -> Row:
+    recipe = record.get("recipe", {})
+    name, epochs = recipe.get("name"), recipe.get("epochs")
+    return Row(
+        run=run,
+        state="interrupted",
+        reason="no attempt has begun",
+        recipe=None if name is None else str(name),
+        epochs=None if epochs is None else int(epochs),
+    )
+
+
+def _claimed(row: Row, claim: Claim) -> Row:
+    return replace(row, engine=claim.get("engine"))
+
+
+def _at_work(row: Row, status: Status) -> Row:
+    return replace(
+        row,
+        engine=status.get("engine"),
+        recipe=status.get("recipe"),
+        epoch=status.get("epoch"),
+        epochs=status.get("epochs"),
+        test_accuracy=status.get("test_accuracy"),
+        images_per_second=status.get("images_per_second"),
+    )
+
+
+def _ended(row: Row, end: End) -> Row:
+    code = end.get("exit_code")
+    state = "finished" if code == Exit.DONE else "interrupted" if code in INTERRUPTED else "failed"
+    return replace(_at_work(row, end), state=state, reason=end.get("reason"))

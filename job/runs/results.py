@@ -5,14 +5,14 @@
 
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
+from job.core.records import Claim, Ending, MetricsLine, RunRecord, Summary
+from job.core.resource_records import AttemptRow, ResourceRow
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
 from job.storage.files import sha256_of
@@ -25,8 +25,9 @@ class Attempt:
 
     name: str
     """number and nonce"""
-    claim: Mapping[str, Any]
-    end: Mapping[str, Any] | None
+    claim: Claim | None
+    """None: it is missing"""
+    end: Ending | None
     """None: it is still at work, or it was killed"""
 
 
@@ -36,11 +37,11 @@ class Results:
 
     id: str
     url: str
-    record: Mapping[str, Any]
-    """run.json: recipe, seed, data, threads"""
-    summary: Mapping[str, Any]
-    """summary.json: the final figures"""
-    lines: list[dict[str, Any]]
+    record: RunRecord
+    """run.json"""
+    summary: Summary
+    """summary.json"""
+    lines: list[MetricsLine]
     """metrics.jsonl: one per logging interval and per epoch"""
     logits: NDArray[np.float32]
     """(N, C) on the test set"""
@@ -49,8 +50,8 @@ class Results:
     attempts: list[Attempt] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
     """names of those that are stored, newest first"""
-    resources: list[dict[str, Any]] = field(default_factory=list)
-    """rows of all attempts' resources-*.jsonl, each with `attempt`"""
+    resources: list[AttemptRow] = field(default_factory=list)
+    """rows of all attempts' resources-*.jsonl"""
     plots: dict[str, bytes] = field(default_factory=dict)
     """PNG files of the run by their names without ending: accuracy, loss, confusion, mistakes …"""
 
@@ -71,7 +72,7 @@ def open_run(url: str) -> Run:
 def read_results(url: str) -> Results:
     """Raises JobError: 2 where there is no run or it has not ended, 65 where an object is damaged or missing."""
     run = open_run(url)
-    summary = run.summary()
+    summary: Summary | None = run.read("summary.json")
     if summary is None:
         raise JobError(Exit.USAGE, f"{url}: this run has not ended (no summary.json). Continue it with --run-id {run.id}, or name another.")
     predictions = np.load(io.BytesIO(final_object(run, summary, "predictions.npz")), allow_pickle=False)
@@ -91,7 +92,7 @@ def read_results(url: str) -> Results:
     )
 
 
-def final_object(run: Run, summary: Mapping[str, Any], name: str) -> bytes:
+def final_object(run: Run, summary: Summary, name: str) -> bytes:
     """One of the objects that the summary lists, verified.  Raises JobError (65)."""
     where = f"{run.store.url}/{run.key('final', summary['attempt'], name)}"
     try:
@@ -107,18 +108,17 @@ def attempts_of(run: Run) -> list[Attempt]:
     """Oldest first."""
     names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
     return [
-        Attempt(name=name, claim=run.read("attempts", name, "claim.json") or {}, end=run.read("attempts", name, "end.json"))
-        for name in names
+        Attempt(name=name, claim=run.read("attempts", name, "claim.json"), end=run.read("attempts", name, "end.json")) for name in names
     ]
 
 
-def resources_of(run: Run) -> list[dict[str, Any]]:
-    """Rows of all attempts, oldest first, each with `attempt`."""
+def resources_of(run: Run) -> list[AttemptRow]:
+    """Rows of all attempts, oldest first."""
     names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
     return [{**row, "attempt": name} for name in names for row in rows_of(run, name)]
 
 
-def rows_of(run: Run, attempt: str) -> list[dict[str, Any]]:
+def rows_of(run: Run, attempt: str) -> list[ResourceRow]:
     """The resource samples of one attempt."""
     segments = run.store.list(run.key("attempts", attempt, "resources-"))
     return [json.loads(line) for entry in segments for line in run.store.get(entry.key).splitlines()]

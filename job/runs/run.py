@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.core.recipe import differences
+from job.core.records import CheckpointState, Claim, RunRecord, Summary
 from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import encoded
@@ -35,7 +36,7 @@ class Checkpoint:
 
     name: CheckpointName
     folder: Path
-    state: dict[str, Any]
+    state: CheckpointState
 
 
 class Run:
@@ -65,15 +66,15 @@ class Run:
         except ValueError as error:
             raise JobError(Exit.DATA, f"{self.store.url}/{self.key(*parts)}: not JSON ({error}). Expected what a run leaves.") from error
 
-    def summary(self) -> dict[str, Any] | None:
-        summary: dict[str, Any] | None = self.read("summary.json")
+    def summary(self) -> Summary | None:
+        summary: Summary | None = self.read("summary.json")
         return summary
 
-    def begin(self, record: dict[str, Any]) -> dict[str, Any]:
+    def begin(self, record: RunRecord) -> RunRecord:
         """Store run.json; returns the one that is there.  Raises JobError (78) where that is of another recipe, seed or dataset."""
         if self.store.put_if_absent(self.key("run.json"), encoded(record)):
             return record
-        stored: dict[str, Any] = self.read("run.json")
+        stored: RunRecord = self.read("run.json")
         mine, theirs = ({**r["recipe"], "seed": r["seed"], "data fingerprint": r["data"]["fingerprint"]} for r in (record, stored))
         if different := differences(mine, theirs):
             raise JobError(
@@ -83,7 +84,7 @@ class Run:
             )
         return stored
 
-    def claim(self, facts: Mapping[str, Any]) -> None:
+    def claim(self, facts: Claim) -> None:
         """Become the newest attempt.  Raises JobError (77) if another one was quicker."""
         numbers = [int(m[1]) for m in map(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")) if m]
         self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
@@ -176,7 +177,7 @@ class Run:
                 raise
             return None
 
-    def commit(self, summary: dict[str, Any]) -> None:
+    def commit(self, summary: Summary) -> None:
         """Put the summary, once: the run is complete.  Raises JobError (0) if another attempt has done so."""
         self.raise_if_superseded()
         if not self.store.put_if_absent(self.key("summary.json"), encoded(summary)):

@@ -30,8 +30,8 @@ print(json.dumps({tag: [[e.wall_time, e.step, e.value] for e in events.Scalars(t
 
 INTERVAL = {"kind": "interval", "epoch": 1, "learning_rate": 0.01}
 LINES = [
-    {**INTERVAL, "step": 50, "loss": 2.25, "accuracy": 0.25, "images_per_second": 800.0, "time": 1000.5},
-    {**INTERVAL, "step": 100, "loss": 2.1, "accuracy": 0.3, "images_per_second": 810.0, "time": 1001.5},
+    {**INTERVAL, "step": 50, "loss": 2.25, "accuracy": 0.25, "images_per_second": 800.0},
+    {**INTERVAL, "step": 100, "loss": 2.1, "accuracy": 0.3, "images_per_second": 810.0},
     {
         "kind": "epoch",
         "epoch": 1,
@@ -45,21 +45,20 @@ LINES = [
         "learning_rate": 0.01,
         "seconds": 3.0,
         "images_per_second": 805.0,
-        "time": 1002.5,
     },
     {"kind": "of a later version", "step": 120, "loss": 9.0},
-    {**INTERVAL, "step": 150, "loss": 1.75, "accuracy": 0.5, "images_per_second": 790.0, "time": 1003.5},
+    {**INTERVAL, "step": 150, "loss": 1.75, "accuracy": 0.5, "images_per_second": 790.0},
 ]
 CURVES = {
-    "train/loss": [[1000.5, 50, 2.25], [1001.5, 100, 2.1], [1003.5, 150, 1.75]],
-    "train/accuracy": [[1000.5, 50, 0.25], [1001.5, 100, 0.3], [1003.5, 150, 0.5]],
-    "train/learning_rate": [[1000.5, 50, 0.01], [1001.5, 100, 0.01], [1003.5, 150, 0.01]],
-    "throughput/images_per_second": [[1000.5, 50, 800.0], [1001.5, 100, 810.0], [1003.5, 150, 790.0]],
-    "train/epoch_loss": [[1002.5, 100, 2.175]],
-    "train/epoch_accuracy": [[1002.5, 100, 0.275]],
-    "test/loss": [[1002.5, 100, 2.0]],
-    "test/accuracy": [[1002.5, 100, 0.4]],
-    "validation/loss": [[1002.5, 100, 1.9]],
+    "train/loss": [[0.0, 50, 2.25], [0.0, 100, 2.1], [0.0, 150, 1.75]],
+    "train/accuracy": [[0.0, 50, 0.25], [0.0, 100, 0.3], [0.0, 150, 0.5]],
+    "train/learning_rate": [[0.0, 50, 0.01], [0.0, 100, 0.01], [0.0, 150, 0.01]],
+    "throughput/images_per_second": [[0.0, 50, 800.0], [0.0, 100, 810.0], [0.0, 150, 790.0]],
+    "train/epoch_loss": [[0.0, 100, 2.175]],
+    "train/epoch_accuracy": [[0.0, 100, 0.275]],
+    "test/loss": [[0.0, 100, 2.0]],
+    "test/accuracy": [[0.0, 100, 0.4]],
+    "validation/loss": [[0.0, 100, 1.9]],
 }
 
 
@@ -89,8 +88,8 @@ def test_tensorboard_reads_back_every_value_and_no_framework_was_imported(tmp_pa
     assert_same(read(tmp_path / "tensorboard"), CURVES)
 
 
-def test_without_interval_lines_the_epochs_fill_the_training_curves_at_a_fixed_time(tmp_path):
-    epoch = {key: value for key, value in LINES[2].items() if key != "time" and not key.startswith("validation")}
+def test_without_interval_lines_the_epochs_fill_the_training_curves(tmp_path):
+    epoch = {key: value for key, value in LINES[2].items() if not key.startswith("validation")}
     write_events(tmp_path, [epoch, {**epoch, "epoch": 2, "step": 200, "train_loss": 1.5}])
     found = read(tmp_path)
     assert_same({"train/loss": found["train/loss"]}, {"train/loss": [[0.0, 100, 2.175], [0.0, 200, 1.5]]})
