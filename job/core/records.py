@@ -112,11 +112,15 @@ class Ending(TypedDict):
     """one sentence"""
 
 
-class End(Status, Ending):
-    """end.json: how far an attempt was when it ended, and why it did."""
+class PeakMemory(TypedDict, total=False):
+    """What is known at the end of a finished run only."""
 
-    peak_host_memory_bytes: NotRequired[int]
+    peak_host_memory_bytes: int
     """most memory that the process had in use; of a finished run only"""
+
+
+class End(Status, Ending, PeakMemory):
+    """end.json: how far an attempt was when it ended, and why it did."""
 
 
 class IntervalLine(TypedDict):

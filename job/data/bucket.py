@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from job.core.exits import Exit, JobError
-from job.core.records import FileEntry
 from job.data.cifar_binary import CLASSES_FILE, FOLDER, binary_files
 from job.data.dataset import Dataset
 from job.storage.files import encoded, sha256_of
@@ -29,7 +28,7 @@ def push_dataset(data: Dataset, target: Store, say: Say) -> None:
     manifest = Manifest(files=listed, fingerprint=data.fingerprint).encode()
     there = {entry.key: entry.size for entry in target.list()}
     complete = MANIFEST in there
-    if (complete and target.get(MANIFEST) != encoded_manifest) or any(_is_file(key) and key not in listed for key in there):
+    if (complete and target.get(MANIFEST) != manifest) or any(_is_file(key) and key not in listed for key in there):
         raise _another(target)
     for name, content in binary_files(data):
         if name not in there:

@@ -1,11 +1,11 @@
 """A run's sign of life: every 30 s it looks whether another attempt took over, and tells watchers how far the training is."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from job.core.exits import JobError
+from job.core.records import Status
 from job.runs.run import Run
 from job.storage.errors import StoreError
 
@@ -19,7 +19,7 @@ class Heartbeat:
     A store that does not answer proves nothing, so its errors pass here; the uploads report them.
     """
 
-    def __init__(self, run: Run, status: Callable[[], Mapping[str, Any]], seconds: float = SECONDS) -> None:
+    def __init__(self, run: Run, status: Callable[[], Status], seconds: float = SECONDS) -> None:
         self._run, self._status, self._seconds = run, status, seconds
         self.verdict: JobError | None = None
         self._closing = threading.Event()
@@ -42,6 +42,6 @@ class Heartbeat:
                 except JobError as verdict:
                     self.verdict = verdict
                     return
-                self._run.put_status(**self._status())
+                self._run.put_status(self._status())
             if self._closing.wait(self._seconds):
                 return

@@ -17,7 +17,7 @@ from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.core.recipe import differences
-from job.core.records import CheckpointState, Claim, RunRecord, Summary
+from job.core.records import CheckpointState, Claim, End, RunRecord, Status, Summary
 from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import encoded
@@ -66,6 +66,15 @@ class Run:
         except ValueError as error:
             raise JobError(Exit.DATA, f"{self.store.url}/{self.key(*parts)}: not JSON ({error}). Expected what a run leaves.") from error
 
+    @property
+    def url(self) -> str:
+        """Where the run lies, for people."""
+        return f"{self.store.url.rstrip('/')}/{self.id}"
+
+    def record(self) -> RunRecord | None:
+        record: RunRecord | None = self.read("run.json")
+        return record
+
     def summary(self) -> Summary | None:
         summary: Summary | None = self.read("summary.json")
         return summary
@@ -88,7 +97,7 @@ class Run:
         """Become the newest attempt.  Raises JobError (77) if another one was quicker."""
         numbers = [int(m[1]) for m in map(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")) if m]
         self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
-        self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(dict(facts)))
+        self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(facts))
         self.raise_if_superseded()
         with suppress(StoreError):  # left by attempts that died, these only cost space; one that still lives will look, and leave
             self.store.abort_uploads(self.key(""))
@@ -101,12 +110,12 @@ class Run:
         if self.summary():
             raise JobError(Exit.DONE, f"run {self.id}: another attempt finished it meanwhile; nothing is left to do.")
 
-    def put_status(self, **facts: Any) -> None:
+    def put_status(self, status: Status) -> None:
         """Put status.json, for watchers: the only object that is ever overwritten, and that nothing relies on."""
-        self.store.put(self.key("attempts", self.attempt, "status.json"), encoded(facts))
+        self.store.put(self.key("attempts", self.attempt, "status.json"), encoded(status))
 
-    def end(self, code: int, reason: str, **facts: Any) -> None:
-        self.store.put(self.key("attempts", self.attempt, "end.json"), encoded({"exit_code": code, "reason": reason, **facts}))
+    def end(self, end: End) -> None:
+        self.store.put(self.key("attempts", self.attempt, "end.json"), encoded(end))
 
     def newest_checkpoint(self, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
         """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped, with a line."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 from job.analysis.previous_attempt import describe_previous_attempt
 from job.core.exits import Exit, JobError
-from job.core.records import Claim, RunRecord, Status, Summary
+from job.core.records import Claim, End, PeakMemory, RunRecord, Status, Summary
 from job.core.resource_records import TrainingGauges
 from job.runs.heartbeat import Heartbeat
 from job.runs.run import Run
@@ -144,7 +144,7 @@ class Attempt:
             "run": self.run.id,
             "attempt": self.run.attempt,
             "engine": self.engine,
-            "recipe": self.record["recipe"]["name"],
+            "recipe": str(self.record["recipe"]["name"]),
             "epoch": len(epochs),
             "epochs": progress.workload.epochs,
             "step": progress.step,
@@ -258,8 +258,9 @@ class Attempt:
         """Put end.json where there is something to say, an attempt to say it of, and time for it."""
         if not ending.reason or not self.run.attempt or self.stop.seconds_left() <= 0:
             return
-        peak = {"peak_host_memory_bytes": peak_memory()} if ending.code is Exit.DONE else {}
+        peak: PeakMemory = {"peak_host_memory_bytes": peak_memory()} if ending.code is Exit.DONE else {}
+        end: End = {"exit_code": ending.code, "reason": ending.reason, **self.status(), **peak}
         try:
-            self.run.end({"exit_code": ending.code, "reason": ending.reason, **self.status(), **peak})
+            self.run.end(end)
         except StoreError as error:  # the first failure is the one to report
             self.say(f"end.json could not be stored: {error}")

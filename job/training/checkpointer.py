@@ -37,8 +37,8 @@ class Checkpointer:
         self._seconds: float | None = None
         """that writing it took"""
         self._announced = False
-        self.newest = ""
-        """name of the newest checkpoint, found or written"""
+        self.newest: CheckpointName | None = None
+        """the newest checkpoint, found or written"""
 
     def restore(self, progress: Progress) -> None:
         """Go on from the newest checkpoint that verifies, or begin with the initial weights."""
@@ -76,15 +76,12 @@ class Checkpointer:
         if self._is_unsaved(progress) and not self._stop.requested:
             self._write(progress)
 
-    def load_best(self, progress: Progress) -> str:
-        """Put the weights on the network that were best on the validation images; returns their checkpoint's name."""
-        name = progress.best
-        assert name is not None
+    def load_best(self, best: CheckpointName) -> None:
+        """Put the weights on the network that were best on the validation images."""
         local = self._work / "best.safetensors"
-        if not name.endswith(self._attempt.run.attempt):
-            local = self._attempt.run.fetch_checkpoint(name, self._work / "best").folder / "model.safetensors"
+        if best.attempt != self._attempt.run.attempt:
+            local = self._attempt.run.fetch_checkpoint(best, self._work / "best").folder / "model.safetensors"
         self._network.load(read_tensors(local, self._architecture.parameter_shapes), ())
-        return name
 
     def announce_first_upload(self) -> None:
         """Once it is there: how long the first checkpoint took, and whether SIGTERM leaves time enough for one."""
@@ -102,12 +99,12 @@ class Checkpointer:
     def _write(self, progress: Progress) -> None:
         """All state to files of the spool, tensor by tensor."""
         begun = time.monotonic()
-        name = str(CheckpointName(step=progress.step, attempt=self._attempt.run.attempt))
-        folder = self._spool.path("checkpoints", name, "state.json").parent
+        name = CheckpointName(step=progress.step, attempt=self._attempt.run.attempt)
+        folder = self._spool.path("checkpoints", str(name), "state.json").parent
         accuracy = progress.validation_accuracy
         best = accuracy is not None and accuracy > progress.best_accuracy
         if best:
-            progress.record_best(name, accuracy or 0.0)
+            progress.record_best(str(name), accuracy or 0.0)
         state: CheckpointState = {"progress": progress.state, "engine": self._attempt.engine, "ledger": self._ledger.state()}
         try:
             with local_errors(folder):

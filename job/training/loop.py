@@ -23,6 +23,7 @@ from job.core.schedule import learning_rate
 from job.core.time_ledger import TimeLedger
 from job.data.dataset import Dataset
 from job.engines import Network, SplitName, evaluate
+from job.runs.checkpoint import CheckpointName
 from job.storage.errors import StoreError
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
@@ -165,9 +166,12 @@ class Training:
 
     def publish(self) -> Summary:
         """Results of the finished run, from the best weights where there are validation images, else from the last ones."""
-        model, logits = self.checkpointer.newest, self.test_logits
-        if self.progress.best:
-            model, logits = self.checkpointer.load_best(self.progress), None
+        newest = model = self.checkpointer.newest
+        assert newest is not None
+        logits = self.test_logits
+        if self.progress.best and (best := CheckpointName.parse(self.progress.best)):
+            self.checkpointer.load_best(best)
+            model, logits = best, None
         if logits is None:
             logits = self.evaluate("test", np.arange(len(self.data.test)))
         resources = self.attempt.sampler.stop()
@@ -179,7 +183,7 @@ class Training:
             recipe=self.recipe,
             architecture=self.architecture,
             data=self.data,
-            model=model,
+            model=model or newest,
             logits=logits,
             lines=self.progress.lines,
             steps=self.progress.step,
@@ -189,7 +193,7 @@ class Training:
             upload_seconds=self.attempt.spool.upload_seconds,
             resources=resources,
             rows=self.attempt.sampler.rows,
-            newest=self.checkpointer.newest,
+            newest=newest,
         )
         folder = self.attempt.spool.path("final", self.attempt.run.attempt, "predictions.npz").parent
         summary = publish(outcome, folder)

@@ -14,13 +14,14 @@ from job.analysis.report import write_report
 from job.core import metrics
 from job.core.architecture import Architecture
 from job.core.recipe import Recipe
-from job.core.records import Claim, Environment, MetricsLine, RunRecord, Summary
-from job.core.resource_records import ResourceFacts, ResourceRow
+from job.core.records import Claim, Environment, ExtraTests, FileEntry, MetricsLine, RunRecord, Seconds, Summary
+from job.core.resource_records import AttemptRow, ResourceFacts, ResourceRow
 from job.data.dataset import Dataset
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all
 from job.figures.tensorboard import write_events
-from job.runs.results import AttemptRecord, Results, attempts_of, resources_of
+from job.runs.checkpoint import CheckpointName
+from job.runs.results import Attempt, Results, attempts_of, resources_of
 from job.runs.run import Run
 from job.storage.errors import StoreError
 from job.storage.files import local_errors, sha256
@@ -40,14 +41,14 @@ class Outcome:
     recipe: Recipe
     architecture: Architecture
     data: Dataset
-    model: str
-    """name of the checkpoint that holds the final weights"""
+    model: CheckpointName
+    """holds the final weights"""
     logits: NDArray[np.float32]
     """(N, C) of these weights on the test set"""
     lines: list[MetricsLine]
     steps: int
     images_per_second: float
-    time: dict[str, float]
+    time: Seconds
     """seconds by purpose, over all attempts (`TimeLedger.totals`)"""
     wall_seconds: float
     """of this attempt's process"""
@@ -57,8 +58,7 @@ class Outcome:
     """peaks and averages of this attempt (`Sampler.stop`)"""
     rows: Sequence[ResourceRow]
     """resource samples of this attempt"""
-    newest: str
-    """name of the newest checkpoint"""
+    newest: CheckpointName
 
 
 def publish(outcome: Outcome, folder: Path) -> Summary:
@@ -69,19 +69,22 @@ def publish(outcome: Outcome, folder: Path) -> Summary:
         _write_results(outcome, folder, rows)
         write_report([_as_results(outcome, summary, folder, rows)], folder / "report.html")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        digests = {path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files}
+        digests: dict[str, FileEntry] = {
+            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)} for path in files
+        }
     return {**summary, "final": digests}
 
 
-def _rows_of_all_attempts(outcome: Outcome) -> list[ResourceRow]:
+def _rows_of_all_attempts(outcome: Outcome) -> list[AttemptRow]:
     """Those of earlier attempts from the store, if it answers."""
-    own, rows = outcome.run.attempt, list[ResourceRow]()
+    own, rows = outcome.run.attempt, list[AttemptRow]()
     with suppress(StoreError):
         rows = [row for row in resources_of(outcome.run) if row["attempt"] != own]
-    return [*rows, *({**row, "attempt": own} for row in outcome.rows)]
+    mine: list[AttemptRow] = [{**row, "attempt": own} for row in outcome.rows]
+    return rows + mine
 
 
-def _summary(outcome: Outcome, rows: list[ResourceRow]) -> Summary:
+def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
     """All but what is in `final`."""
     test, recipe, logits = outcome.data.test, outcome.recipe, outcome.logits
     hits = int((logits.argmax(1) == test.labels).sum())
@@ -89,7 +92,12 @@ def _summary(outcome: Outcome, rows: list[ResourceRow]) -> Summary:
     checkpoint = None
     if outcome.upload_seconds is not None and epochs:
         checkpoint = {"store_seconds": outcome.upload_seconds, "interval_seconds": outcome.time["step"] / len(epochs)}
-    summary: Summary = {
+    extra = ExtraTests()
+    if recipe.truncated_test:
+        seen = len(test) // recipe.batch_size * recipe.batch_size
+        accuracy = metrics.accuracy(logits[:seen], test.labels[:seen]) if seen else None
+        extra["truncated_test"] = {"images": seen, "test_accuracy": accuracy}
+    return {
         "format": 1,
         "run": outcome.run.id,
         **outcome.environment,
@@ -118,15 +126,11 @@ def _summary(outcome: Outcome, rows: list[ResourceRow]) -> Summary:
         "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint),
         "attempt": outcome.run.attempt,
         "final": {},
+        **extra,
     }
-    if recipe.truncated_test:
-        seen = len(test) // recipe.batch_size * recipe.batch_size
-        accuracy = metrics.accuracy(logits[:seen], test.labels[:seen]) if seen else None
-        summary["truncated_test"] = {"images": seen, "test_accuracy": accuracy}
-    return summary
 
 
-def _write_results(outcome: Outcome, folder: Path, rows: list[ResourceRow]) -> None:
+def _write_results(outcome: Outcome, folder: Path, rows: list[AttemptRow]) -> None:
     test, lines, logits = outcome.data.test, outcome.lines, outcome.logits
     np.savez_compressed(folder / "predictions.npz", logits=logits, labels=test.labels, predictions=logits.argmax(1).astype(np.uint8))
     (folder / "metrics.jsonl").write_text(to_jsonl(lines))
@@ -143,14 +147,14 @@ def _write_results(outcome: Outcome, folder: Path, rows: list[ResourceRow]) -> N
     draw_resources(rows, folder / "plots" / "resources.png", title=outcome.run.id)
 
 
-def _as_results(outcome: Outcome, summary: Summary, folder: Path, rows: list[ResourceRow]) -> Results:
+def _as_results(outcome: Outcome, summary: Summary, folder: Path, rows: list[AttemptRow]) -> Results:
     """The run as its readers will see it."""
     run = outcome.run
-    attempts = [AttemptRecord(name=run.attempt, claim=outcome.claim, end={"exit_code": 0, "reason": "finished"})]
-    names = [outcome.newest]
+    attempts = [Attempt(name=run.attempt, claim=outcome.claim, end={"exit_code": 0, "reason": "finished"})]
+    checkpoints = [outcome.newest]
     with suppress(StoreError):  # a store that is away must not keep the page from being written
         attempts = [*(a for a in attempts_of(run) if a.name != run.attempt), *attempts]
-        names = sorted({*run.checkpoint_names(), *names}, reverse=True)
+        checkpoints = sorted({*run.checkpoint_names(), outcome.newest}, reverse=True)
     return Results(
         id=run.id,
         url=f"{run.store.url}/{run.id}",
@@ -160,7 +164,7 @@ def _as_results(outcome: Outcome, summary: Summary, folder: Path, rows: list[Res
         logits=outcome.logits,
         labels=outcome.data.test.labels,
         attempts=attempts,
-        checkpoints=names,
+        checkpoints=[str(name) for name in checkpoints],
         resources=rows,
         plots={path.stem: path.read_bytes() for path in sorted((folder / "plots").glob("*.png"))},
     )

@@ -92,7 +92,7 @@ class Trainer:
     @property
     def checkpoints(self) -> list[int]:
         """Steps of those that are stored, newest first."""
-        return [int(name.split("-")[1]) for name in self.run.checkpoint_names()]
+        return [name.step for name in self.run.checkpoint_names()]
 
     @property
     def trained(self) -> tuple[str, str, list[tuple[int, float]], str]:
