@@ -2,6 +2,8 @@
 
 import json
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,6 +224,7 @@ class Refusing(FolderStore):
 
     parts: tuple[str, ...] = ()
     transient = False
+    refused = threading.Event()
 
     def put(self, key: str, data: bytes | Path) -> None:
         self.refuse(key)
@@ -237,18 +240,25 @@ class Refusing(FolderStore):
 
     def refuse(self, key: str) -> None:
         if key.startswith(tuple(f"r/{part}" for part in self.parts)):
+            self.refused.set()
             raise StoreError(Exit.NOT_STORED if self.transient else Exit.CONFIGURATION, f"{key}: refused.", transient=self.transient)
 
 
 def test_a_store_that_refuses(undisturbed: Trainer, trainer: Trainer) -> None:
     """The state in memory goes to the disk as well, `alexnet sync` delivers it, and the run goes on from there."""
     trainer.store = store = Refusing(trainer.store.root)
+    store.refused = threading.Event()
 
-    def refuse() -> None:
-        store.parts = ("checkpoints", "attempts")
+    def refuse(network: NumpyNetwork) -> None:
+        if network.number == 3:
+            store.parts = ("checkpoints",)
+        if network.number == STEPS + 2:
+            assert store.refused.wait(60), "the first epoch's checkpoint"
+        if network.number > STEPS + 2:
+            time.sleep(0.05)  # the loop learns of it after a step
 
     with pytest.raises(JobError, match=r"refused\. Not stored: .*step-000000\d\d-0001.*`alexnet sync") as caught:
-        trainer.attempt(before_step=at_step(3, refuse))
+        trainer.attempt(before_step=refuse)
     assert caught.value.code is Exit.CONFIGURATION
     assert trainer.checkpoints == []
     store.parts = ()
