@@ -43,23 +43,6 @@ def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
     verified(folder_objects(tmp_path / "runs"), "unlinked")
 
 
-FAULT = """
-from job.training.loop import Training
-
-whole, Training.finish_epoch = Training.finish_epoch, lambda self: whole(self) if not self.progress.epochs else 1 / 0
-"""
-
-
-def test_a_fault_of_the_program_keeps_what_was_trained(server: Server, tmp_path: Path) -> None:
-    result = train_after(FAULT, "s3://results", "faulty", TMPDIR=str(tmp_path), **server.environment)
-    assert result.returncode == 70, result.stderr
-    assert "ZeroDivisionError" in result.stderr
-    found = objects(server)
-    assert [key for key in found if key.startswith("faulty/checkpoints/step-00000045-") and key.endswith("MANIFEST.json")]
-    end = json.loads(next(data for key, data in found.items() if key.startswith("faulty/attempts/") and key.endswith("end.json")))
-    assert (end["exit_code"], end["reason"], end["epoch"]) == (70, "internal error: ZeroDivisionError", 1)
-
-
 def test_a_key_without_the_right_to_write(server: Server, tmp_path: Path) -> None:
     result = train("torch", "s3://results", "reader", TMPDIR=str(tmp_path), **server.reader_environment)
     assert result.returncode == 78, result.stderr
