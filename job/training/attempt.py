@@ -106,19 +106,20 @@ class Attempt:
         """
         self.spool.add(*files)
         self._summary = summary
-        if not self.run.store.conditional:
-            self.say(
-                f"{self.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary "
-                "wins, each being whole"
-            )
         end = time.monotonic() + self._flush_timeout
 
         def limit() -> float:
             return min(end, self.stop.deadline())
 
-        flushed = self.spool.flush(limit)
+        flushed, warned = self.spool.flush(limit), False
         while flushed:
             try:
+                if not self.run.store.conditional and not warned:
+                    warned = True
+                    self.say(
+                        f"{self.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary "
+                        "wins, each being whole"
+                    )
                 return self.run.commit(summary)
             except StoreError as error:
                 if not error.transient:
