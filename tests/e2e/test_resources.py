@@ -109,7 +109,7 @@ def test_two_gpus_one_lost_in_mid_run_one_at_its_power_limit(tmp_path):
     """A module in the place of nvidia-ml-py; all else is the real command."""
     (tmp_path / "pynvml.py").write_text(PLAYED)
     path = f"{tmp_path}:{ROOT}"
-    done = commands.train("torch", tmp_path, "a", "--epochs", "12", PYTHONPATH=path)
+    done = commands.train("torch", tmp_path, "a", "--epochs", "30", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("GPU 1 (NVIDIA Example) is lost: GPU is lost") == 1
     found = rows(tmp_path, "a")
