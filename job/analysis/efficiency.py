@@ -6,6 +6,7 @@ import numpy as np
 
 from job.core.records import Efficiency, MetricsLine, Purpose, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts
+from job.core.throughput import step_speeds
 from job.core.time_ledger import goodput
 
 
@@ -16,13 +17,13 @@ def efficiency(
     forward pass of one image; `resources`: what `Sampler.stop` told.
 
     Energy counts only the epochs that were measured as a whole, so that it belongs to the images by which it is divided."""
-    speeds = [line["images_per_second"] for line in lines if line["kind"] == "interval"]
-    median = float(np.median(speeds)) if speeds else None
+    speeds = step_speeds(lines)
+    median = float(np.median(speeds)) if speeds.size else None
     found: Efficiency = {
         "time": {name: round(seconds, 2) for name, seconds in totals.items()},
         "wall_seconds": round(wall_seconds, 2),
         "goodput": None if (share := goodput(totals, wall_seconds)) is None else round(share, 4),
-        "images_per_second_p5": float(np.percentile(speeds, 5)) if speeds else None,
+        "images_per_second_p5": float(np.percentile(speeds, 5)) if speeds.size else None,
         # forward, and twice as much backward (Kaplan et al. 2020, section 2.1); a multiply-accumulate is two operations
         "flop_per_second": None if median is None else median * 6 * macs,
         "resources": resources,

@@ -164,7 +164,7 @@ class EpochLine(TypedDict):
     learning_rate: float
     """of the last step"""
     images_per_second: float
-    """training images in each second, the median over the logging intervals of the epoch"""
+    """training images in each second, of the median step of the epoch, each step as fast as its logging interval"""
     validation_loss: NotRequired[float]
     """over the images that are held out, where the recipe has `validation` above 0"""
     validation_accuracy: NotRequired[float]
@@ -315,7 +315,7 @@ class TrainingFacts(Environment, ExtraTests):
     test_loss: float
     """over the whole test set"""
     images_per_second: float
-    """training images in each second, the median over all logging intervals"""
+    """training images in each second, of the median step, each step as fast as its logging interval"""
     peak_host_memory_bytes: int
     """most memory that the process had in use"""
 
@@ -330,7 +330,7 @@ class Efficiency(TypedDict):
     goodput: float | None
     """share of wall_seconds that was spent on steps that led to the result"""
     images_per_second_p5: float | None
-    """training images in each second, the 5th percentile over the logging intervals"""
+    """training images in each second, the 5th percentile over the steps"""
     flop_per_second: float | None
     """floating-point operations in each second: six for each multiply-accumulate of the forward pass"""
     resources: ResourceFacts

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +13,7 @@ from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.core.records import EpochLine, IntervalLine, MetricsLine, ProgressState
 from job.core.sampling import steps_per_epoch, validation_split
+from job.core.throughput import step_speeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +134,9 @@ class Progress:
         self.best, self.best_accuracy = checkpoint, accuracy
 
     def median_speed(self, epoch: int | None = None) -> float:
-        """Median images/s over the logging intervals of an epoch (from 1), or of all epochs that are done."""
-        return median(line["images_per_second"] for line in self.intervals if epoch in (None, line["epoch"]))
+        """Images/s of the median step of an epoch (from 1), or of all epochs that are done."""
+        steps, speeds = self.workload.steps_per_epoch, step_speeds(self.lines)
+        return float(np.median(speeds if epoch is None else speeds[(epoch - 1) * steps : epoch * steps]))
 
     @property
     def state(self) -> ProgressState:

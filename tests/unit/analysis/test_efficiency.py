@@ -5,7 +5,7 @@ import pytest
 from job.analysis.efficiency import closing_lines, efficiency, wall_seconds
 
 TIME = {"start-up": 10.0, "data": 0.0, "step": 60.0, "evaluation": 8.0, "checkpoint stall": 2.0, "upload wait": 0.01, "other": 0.0}
-INTERVALS = [{"kind": "interval", "images_per_second": float(speed)} for speed in range(100, 201)]
+INTERVALS = [{"kind": "interval", "step": 10 * n, "images_per_second": 99.0 + n} for n in range(1, 102)]
 EPOCHS = [{"kind": "epoch", "train_images": 1000, "energy_joules": 50.0}, {"kind": "epoch", "train_images": 1000, "energy_joules": 30.0}]
 
 
