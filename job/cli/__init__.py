@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -47,8 +48,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)  # `train` installs a handler of its own
     code = _run()
     if threading.active_count() > 1:  # sys.exit would wait for an upload that hangs, beyond the grace period
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # the terminal may be gone
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -65,7 +67,8 @@ def _run() -> int:
         code = cli.main(standalone_mode=False)
         return code if isinstance(code, int) else Exit.DONE
     except JobError as error:
-        click.echo(f"alexnet: {error}", err=True)
+        with suppress(OSError):  # after SIGHUP there is no terminal
+            click.echo(f"alexnet: {error}", err=True)
         return error.code
     except click.ClickException as error:
         error.show()

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -30,24 +32,23 @@ class Display:
         self.terminal = form == "auto" and sys.stderr.isatty()
 
     def say(self, line: str, **facts: Any) -> None:
-        if self.terminal:
-            tqdm.write(line, file=sys.stderr)
-            return
         stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "message": line}
-        try:
+        with self._reader_may_be_gone():
+            if self.terminal:
+                tqdm.write(line, file=sys.stderr)
+                return
             print(json.dumps(stamp | facts) if self.json else f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
-        except BrokenPipeError:  # whoever read the log is gone; the run goes on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def show(self, step: int, total: int, loss: float, speed: float) -> None:
         if not self.terminal:
             facts = {"step": step, "steps": total, "loss": loss, "images_per_second": speed} if self.json else {}
             self.say(f"step {step}/{total}: loss {loss:.4f}, {speed:.0f} images/s", **facts)
             return
-        if self.bar is None:
-            self.bar = tqdm(total=total, initial=step, unit="step", file=sys.stderr, dynamic_ncols=True)
-        self.bar.update(step - self.bar.n)
-        self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} images/s")
+        with self._reader_may_be_gone():
+            if self.bar is None:
+                self.bar = tqdm(total=total, initial=step, unit="step", file=sys.stderr, dynamic_ncols=True)
+            self.bar.update(step - self.bar.n)
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} images/s")
 
     def show_download(self, received: int, total: int | None) -> None:
         tenth = received * 10 // total if total else received // 10_000_000
@@ -57,7 +58,16 @@ class Display:
 
     def close(self) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with self._reader_may_be_gone():
+                self.bar.close()
+
+    @contextmanager
+    def _reader_may_be_gone(self) -> Iterator[None]:
+        """A pipe whose reader has ended, a terminal that was closed: the run goes on without a word."""
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 @click.command()

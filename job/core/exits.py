@@ -29,7 +29,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
     """stopped by Ctrl-C; the same command continues"""
     TERMINATED = 143
-    """stopped by SIGTERM after storing progress; the same command continues"""
+    """stopped by SIGTERM or SIGHUP after storing progress; the same command continues"""
 
 
 class JobError(Exception):

@@ -5,6 +5,7 @@ more than `limit` bytes are waiting.  A store that is down is tried again until 
 on the run, end the run: `failure` tells the loop.
 """
 
+import errno
 import fcntl
 import secrets
 import shutil
@@ -29,6 +30,8 @@ LONGEST_PAUSE = 10.0
 """seconds between two tries of a store that is down"""
 HALT_SECONDS = 0.5
 """that the end of a delivery is waited for"""
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""what flock says on a file system without locks"""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -280,8 +283,20 @@ class Spool:
         with local_errors(folder):
             folder.mkdir(parents=True)
             lock_file = (folder / ".lock").open("wb")
-            fcntl.flock(lock_file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock_file, fcntl.LOCK_EX)
+            except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise _no_locks(self._parent, error) if error.errno in NO_LOCKS else error from None
         return folder, lock_file
+
+
+def _no_locks(parent: Path, error: OSError) -> StoreError:
+    return StoreError(
+        Exit.CONFIGURATION,
+        f"--spool {parent}: its file system has no file locks (flock: {error.strerror}), without which two attempts could clear away each "
+        "other's uploads. Expected a local disk, or a file server with locks. Choose another folder with --spool.",
+    )
 
 
 @contextmanager

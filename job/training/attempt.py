@@ -74,12 +74,12 @@ class Attempt:
         self.record = run.begin(record)
         try:
             run.claim(claim)
+            if note := describe_previous_attempt(run):
+                say(note)
+            self.spool = Spool(run, options.spool, limit=options.spool_limit, say=say)
         except JobError as error:
             self._end(Ending(error.code, str(error)))
             raise
-        if note := describe_previous_attempt(run):
-            say(note)
-        self.spool = Spool(run, options.spool, limit=options.spool_limit, say=say)
         self.heartbeat = Heartbeat(run, self.status)
         folder = self.spool.path("attempts", run.attempt, "claim.json").parent
         self.sampler = Sampler(folder, deliver=self.spool.add, say=say, gauges=self._gauges)
@@ -189,12 +189,11 @@ class Attempt:
 
     def _after_stop(self, undelivered: str) -> Ending:
         """143 only where this attempt has stored progress."""
+        code, reason = Exit.TERMINATED, f"stopped by {self.stop.name}"
         if self.stop.number == signal.SIGINT:
-            code, reason = Exit.INTERRUPTED, "stopped by Ctrl-C"
-        elif self.has_stored_progress:
-            code, reason = Exit.TERMINATED, "stopped by SIGTERM"
-        else:
-            code, reason = Exit.NOT_STORED, "stopped by SIGTERM before any progress"
+            code = Exit.INTERRUPTED
+        elif not self.has_stored_progress:
+            code, reason = Exit.NOT_STORED, f"{reason} before any progress"
         stored = f"a checkpoint of step {self.spool.stored_step} is stored" if self.has_stored_progress else "nothing new was stored"
         message = f"{reason}: {stored}. Continue with the same command and --run-id {self.run.id}. {undelivered}"
         return Ending(code, reason, message.removesuffix(". "))

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first signal asks the run to store its state and end; the grace period runs from then on."""
+"""SIGTERM, SIGHUP and Ctrl-C: the first signal asks the run to store its state and end; the grace period runs from then on."""
 
 import math
 import signal
@@ -29,6 +29,8 @@ class StopSignal:
         self._deferred = False
         signal.signal(signal.SIGTERM, self._receive)
         signal.signal(signal.SIGINT, self._receive)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # with nohup a run outlives its terminal
+            signal.signal(signal.SIGHUP, self._receive)
 
     def defer(self) -> None:
         """From now on a signal only sets `requested`, which the training loop reads after each step.  Raises Stopped if one came before."""
@@ -40,6 +42,11 @@ class StopSignal:
     def requested(self) -> bool:
         """Whether a signal has arrived."""
         return bool(self.number)
+
+    @property
+    def name(self) -> str:
+        """What the run was stopped by: `SIGTERM`, `SIGHUP` or `Ctrl-C`."""
+        return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
 
     def deadline(self) -> float:
         """The time.monotonic() by which everything must be stored; infinite without a signal."""

@@ -1,6 +1,8 @@
 """The loop and every way out of it, in this process: a NumPy engine, a folder as store, real signals."""
 
+import errno
 import json
+import os
 import signal
 import threading
 import time
@@ -114,7 +116,8 @@ class Trainer:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -189,6 +192,26 @@ def test_a_signal_before_any_progress(trainer: Trainer, number: int, code: Exit,
     assert trainer.end["exit_code"] == code
     assert trainer.checkpoints == []
     assert "nothing new was stored" in trainer.log.text
+
+
+def test_a_closed_terminal(undisturbed: Trainer, trainer: Trainer) -> None:
+    """SIGHUP is SIGTERM by another name, unless the run was started under nohup."""
+    assert trainer.attempt(before_step=at_step(3, lambda: signal.raise_signal(signal.SIGHUP))) is Exit.TERMINATED
+    assert (trainer.checkpoints, trainer.end["reason"]) == ([3], "stopped by SIGHUP")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert trainer.attempt(before_step=at_step(4, lambda: signal.raise_signal(signal.SIGHUP))) is Exit.DONE
+    assert trainer.trained == undisturbed.trained
+
+
+def test_a_spool_without_file_locks(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("job.runs.spool.fcntl.flock", refuse)
+    with pytest.raises(JobError, match=r"--spool .*/spools: its file system has no file locks \(flock: No locks available\)") as caught:
+        trainer.attempt()
+    assert (caught.value.code, trainer.end["exit_code"]) == (Exit.CONFIGURATION, Exit.CONFIGURATION)
+    assert not list(trainer.spools.iterdir())
 
 
 def test_a_signal_before_the_claim(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
