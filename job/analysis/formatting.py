@@ -32,6 +32,14 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
 
 
+def duration(seconds: float) -> str:
+    """Such as `45 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def columns(rows: Sequence[Sequence[str]], *, right: int = 0) -> str:
     """Rows as lines of aligned columns; columns from index `right` on are right-aligned (0: none)."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from job.analysis.comparability import LIBRARIES, Library
 from job.analysis.comparison import Comparison, Figures, compare
 from job.analysis.curves import draw_curves, draw_throughput
-from job.analysis.formatting import p_text, percent, points
+from job.analysis.formatting import duration, p_text, percent, points
 from job.analysis.statistics import BINS, RESAMPLES
 from job.analysis.timeline import stored_steps, timeline
 from job.core.metrics import confusion
@@ -206,13 +206,6 @@ def _timeline(run: Results) -> dict[str, object] | None:
         for span in spans
     ]
     return {"rows": rows, "length": duration(end - begin)}
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _image(name: str, data: bytes) -> dict[str, str]:

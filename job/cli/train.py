@@ -13,6 +13,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from job.analysis.formatting import duration
 from job.cli import options
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
@@ -39,16 +40,17 @@ class Display:
                 return
             print(json.dumps(stamp | facts) if self.json else f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
-    def show(self, step: int, total: int, loss: float, speed: float) -> None:
+    def show(self, step: int, total: int, loss: float, speed: float, left: float) -> None:
         if not self.terminal:
-            facts = {"step": step, "steps": total, "loss": loss, "images_per_second": speed} if self.json else {}
-            self.say(f"step {step}/{total}: loss {loss:.4f}, {speed:.0f} images/s", **facts)
+            facts = {"step": step, "steps": total, "loss": loss, "images_per_second": speed, "seconds_left": left} if self.json else {}
+            self.say(f"step {step}/{total}: loss {loss:.4f}, {speed:.0f} images/s, {duration(left)} left", **facts)
             return
         with self._reader_may_be_gone():
             if self.bar is None:
-                self.bar = tqdm(total=total, initial=step, unit="step", file=sys.stderr, dynamic_ncols=True)
+                form = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
+                self.bar = tqdm(total=total, initial=step, bar_format=form, file=sys.stderr, dynamic_ncols=True)
             self.bar.update(step - self.bar.n)
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} images/s")
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} images/s, {duration(left)} left")
 
     def show_download(self, received: int, total: int | None) -> None:
         tenth = received * 10 // total if total else received // 10_000_000

@@ -101,6 +101,10 @@ class Status(TypedDict):
     """after the last finished epoch; null before the first"""
     images_per_second: float | None
     """training images in each second of the last logging interval; null before the first"""
+    loss: float | None
+    """mean over the steps of the last logging interval; null before the first"""
+    seconds_left: float | None
+    """that the training will still take, at its speed so far; null before the first logging interval ends"""
 
 
 class Ending(TypedDict):
@@ -128,6 +132,8 @@ class IntervalLine(TypedDict):
 
     kind: Literal["interval"]
     """tells it from an epoch's line"""
+    time: float
+    """when it was written, in seconds since 1970, by the clock of the machine"""
     step: int
     """optimiser steps done at its end"""
     epoch: int
@@ -149,6 +155,8 @@ class EpochLine(TypedDict):
 
     kind: Literal["epoch"]
     """tells it from an interval's line"""
+    time: float
+    """when it was written, in seconds since 1970, by the clock of the machine"""
     epoch: int
     """from 1"""
     step: int

@@ -9,14 +9,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from job.core.records import EpochLine, IntervalLine, MetricsLine
 
 FILE_NAME = "events.out.tfevents.0.alexnet"
-"""TensorBoard reads every file whose name contains `tfevents`; with no time or host in it, the same run gives the same file."""
+"""TensorBoard reads every file whose name contains `tfevents`; with no time or host in it, the same lines give the same file."""
 
 Rate = Literal["learning_rate", "images_per_second"]
 IntervalField = Literal["loss", "accuracy", Rate]
@@ -52,21 +52,55 @@ Sample = tuple[float, int, Mapping[str, float]]
 def write_events(folder: Path, lines: Sequence[MetricsLine], samples: Iterable[Sample] = ()) -> Path:
     """Write the metrics `lines`, and `samples` of the machine, as one event file in `folder`, which is created, and return its path.
 
-    Steps are the lines' own, and their wall time is 0, since no line has one.  Values are float32, as TensorBoard keeps them; absent
-    and null ones are left out.  An older file of this name is replaced."""
-    buffer = BytesIO()
-    writer = RecordWriter(buffer)
-    for event in (*_events(lines), *map(_sample, samples)):
-        writer.write(event.SerializeToString(deterministic=True))
+    Steps and wall times are the lines' own (0 where a line of an earlier version has no time).  Values are float32, as TensorBoard keeps
+    them; absent and null ones are left out.  An older file of this name is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(_records([_version(lines), *_events(lines), *map(_sample, samples)]))
     return path
+
+
+class GrowingEvents:
+    """An event file to which lines are appended as they come, for who looks on while a run works.  The file appears with the first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._count = 0
+        """lines that are in the file"""
+
+    def update(self, lines: Sequence[MetricsLine]) -> None:
+        """`lines`: all of the run so far; those that are new are appended.  Raises OSError."""
+        fresh = lines[self._count :]
+        if not fresh:
+            return
+        events = [*_events(fresh)]
+        if not self._count:  # what TensorBoard may have seen of later steps, from an attempt that was killed, is void
+            start = Event(wall_time=_time(fresh[0]), step=fresh[0]["step"], session_log=SessionLog(status=SessionLog.START))
+            events = [_version(fresh), start, *events]
+        with self.path.open("ab" if self._count else "wb") as file:
+            file.write(_records(events))
+        self._count = len(lines)
+
+
+def _records(events: Iterable[Event]) -> bytes:
+    buffer = BytesIO()
+    writer = RecordWriter(buffer)
+    for event in events:
+        writer.write(event.SerializeToString(deterministic=True))
+    return buffer.getvalue()
+
+
+def _version(lines: Sequence[MetricsLine]) -> Event:
+    """TensorBoard counts relative time from this event on."""
+    return Event(wall_time=_time(lines[0]) if lines else 0.0, file_version="brain.Event:2")
+
+
+def _time(line: MetricsLine) -> float:
+    return line.get("time", 0.0)
 
 
 def _events(lines: Sequence[MetricsLine]) -> Iterable[Event]:
     has_intervals = any(line["kind"] == "interval" for line in lines)
-    yield Event(wall_time=0.0, file_version="brain.Event:2")
     for line in lines:
         if line["kind"] == "interval":
             scalars = _of_interval(line)
@@ -75,7 +109,7 @@ def _events(lines: Sequence[MetricsLine]) -> Iterable[Event]:
         else:  # a kind that came later than this code
             continue
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars]
-        yield Event(wall_time=0.0, step=line["step"], summary=Summary(value=values))
+        yield Event(wall_time=_time(line), step=line["step"], summary=Summary(value=values))
 
 
 def _of_interval(line: IntervalLine) -> list[tuple[str, float]]:

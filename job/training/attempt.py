@@ -152,6 +152,8 @@ class Attempt:
             "steps": progress.workload.steps,
             "test_accuracy": epochs[-1]["test_accuracy"] if epochs else None,
             "images_per_second": intervals[-1]["images_per_second"] if intervals else None,
+            "loss": intervals[-1]["loss"] if intervals else None,
+            "seconds_left": None if (left := progress.seconds_left) is None else round(left, 1),
         }
 
     def _gauges(self) -> TrainingGauges:

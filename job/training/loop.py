@@ -27,8 +27,9 @@ from job.runs.checkpoint import CheckpointName
 from job.storage.errors import StoreError
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
+from job.training.live import LiveEvents
 from job.training.options import Options
-from job.training.progress import Progress, check_finite
+from job.training.progress import Progress, check_finite, moment
 from job.training.publish import Outcome, publish
 
 CHANCE_EPOCHS = 2
@@ -36,7 +37,7 @@ CHANCE_EPOCHS = 2
 
 
 class Training:
-    """The loop of one attempt.  `show(step, steps, loss, images/s)` moves a progress bar."""
+    """The loop of one attempt.  `show(step, steps, loss, images/s, seconds left)` moves a progress bar."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Training:
         progress: Progress,
         ledger: TimeLedger,
         checkpointer: Checkpointer,
-        show: Callable[[int, int, float, float], None],
+        show: Callable[[int, int, float, float, float], None],
     ) -> None:
         self.attempt, self.environment, self.network = attempt, environment, network
         self.recipe, self.architecture = recipe, architecture
@@ -60,6 +61,7 @@ class Training:
         self.workload, self.stop, self.say = progress.workload, attempt.stop, attempt.say
         self.speed = Speed()
         self.energy = EpochEnergy(attempt)
+        self.live = LiveEvents(attempt.run)
         self.test_logits: NDArray[np.float32] | None = None
         """of the last epoch that this attempt ended"""
 
@@ -119,6 +121,7 @@ class Training:
         self.test_logits = self.evaluate("test", np.arange(len(self.data.test)))
         line = self.epoch_line(self.test_logits)
         self.progress.end_epoch(line)
+        self.live.update(self.progress.lines)
         self.say(
             f"epoch {line['epoch']}/{self.recipe.epochs}: training loss {line['train_loss']:.4f}, "
             f"training accuracy {line['train_accuracy']:.2%}, "
@@ -134,6 +137,7 @@ class Training:
         validation = self.evaluate("train", workload.validation) if len(workload.validation) else None
         line: EpochLine = {
             "kind": "epoch",
+            "time": moment(),
             "epoch": epoch,
             "step": progress.step,
             "train_loss": progress.epoch_loss / workload.steps_per_epoch,
@@ -198,6 +202,7 @@ class Training:
         folder = self.attempt.spool.path("final", self.attempt.run.attempt, "predictions.npz").parent
         summary = publish(outcome, folder)
         self.attempt.commit(summary, [folder / name for name in summary["final"]])
+        self.live.remove()
         return summary
 
     def evaluate(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -218,7 +223,8 @@ class Training:
         rate = learning_rate(self.recipe, progress.step - 1, self.workload.steps)
         speed = self.speed.since(progress.step) * self.recipe.batch_size
         line = progress.end_interval(learning_rate=rate, images_per_second=speed)
-        self.show(progress.step, self.workload.steps, line["loss"], speed)
+        self.live.update(progress.lines)
+        self.show(progress.step, self.workload.steps, line["loss"], speed, progress.seconds_left or 0.0)
 
     def checkpoint(self) -> None:
         self.check()

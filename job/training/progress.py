@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -114,6 +115,7 @@ class Progress:
         losses, hits = self._losses, self._hits
         line: IntervalLine = {
             "kind": "interval",
+            "time": moment(),
             "step": self.step,
             "epoch": len(self.epochs) + 1,
             "loss": sum(losses) / len(losses),
@@ -139,6 +141,18 @@ class Progress:
         return float(np.median(speeds if epoch is None else speeds[(epoch - 1) * steps : epoch * steps]))
 
     @property
+    def seconds_left(self) -> float | None:
+        """That the training will still take: at the pace of the last whole epoch, with its evaluation and checkpoint; before there is one,
+        at the speed of the last logging interval.  None before that ends."""
+        steps = self.workload.steps - self.step
+        if epochs := self.epochs:
+            spent = sum(seconds for purpose, seconds in epochs[-1]["seconds"].items() if purpose != "start-up")
+            return steps * spent / self.workload.steps_per_epoch
+        if intervals := self.intervals:
+            return steps * self.workload.batch_size / max(intervals[-1]["images_per_second"], 0.1)
+        return None
+
+    @property
     def state(self) -> ProgressState:
         """All but the lines."""
         return {
@@ -158,6 +172,11 @@ class Progress:
         self.epoch_loss, self.epoch_hits = state["epoch_loss"], state["epoch_hits"]
         self.best, self.best_accuracy = state["best"], state["best_accuracy"]
         self.lines = list(lines)
+
+
+def moment() -> float:
+    """Now, for a line: seconds since 1970, to the millisecond."""
+    return round(time.time(), 3)
 
 
 def check_finite(value: float, name: str, step: int) -> None:

@@ -36,7 +36,7 @@ class Display(Protocol):
     def say(self, line: str) -> None:
         """A line of the log."""
 
-    def show(self, step: int, steps: int, loss: float, images_per_second: float) -> None:
+    def show(self, step: int, steps: int, loss: float, images_per_second: float, seconds_left: float) -> None:
         """Progress after a logging interval."""
 
     def show_download(self, received: int, total: int | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from job.figures.tensorboard import write_events
+from job.figures.tensorboard import GrowingEvents, write_events
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -86,6 +86,20 @@ def test_tensorboard_reads_back_every_value_and_no_framework_was_imported(tmp_pa
     assert "tensorboard" in modules
     assert not {"tensorflow", "torch", "keras"} & set(modules)
     assert_same(read(tmp_path / "tensorboard"), CURVES)
+
+
+def test_a_file_that_grows_is_read_at_any_moment_with_the_times_of_the_lines(tmp_path):
+    timed = [{**line, "time": 1000.0 + number} for number, line in enumerate(LINES)]
+    events = GrowingEvents(tmp_path / ".tmp-0001-abcdef.tfevents")
+    events.update([])
+    assert not events.path.exists()
+    events.update(timed[:1])
+    assert read(tmp_path)["train/loss"] == [[1000.0, 50, 2.25]]
+    events.update(timed)
+    found = read(tmp_path)
+    assert [(time, step) for time, step, _ in found["train/loss"]] == [(1000.0, 50), (1001.0, 100), (1004.0, 150)]
+    assert found["test/accuracy"][0][:2] == [1002.0, 100]
+    assert found.keys() == CURVES.keys()
 
 
 def test_without_interval_lines_the_epochs_fill_the_training_curves(tmp_path):

@@ -49,12 +49,14 @@ class Log:
 
     lines: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
+    seconds_left: list[float] = field(default_factory=list)
 
     def say(self, line: str) -> None:
         self.lines.append(line)
 
-    def show(self, step: int, steps: int, loss: float, images_per_second: float) -> None:
+    def show(self, step: int, steps: int, loss: float, images_per_second: float, seconds_left: float) -> None:
         self.steps.append(step)
+        self.seconds_left.append(seconds_left)
 
     def show_download(self, received: int, total: int | None) -> None:
         raise AssertionError("nothing is downloaded here")
@@ -367,3 +369,34 @@ def test_more_than_there_is(trainer: Trainer, values: dict[str, Any], text: str)
         trainer.attempt(RECIPE.with_values(values))
     assert caught.value.code is Exit.USAGE
     assert trainer.store.list() == []
+
+
+def test_every_line_has_its_time_and_the_log_says_how_long_it_takes(undisturbed: Trainer) -> None:
+    root = undisturbed.store.root / "r"
+    lines = [json.loads(line) for line in (root / "final" / undisturbed.summary["attempt"] / "metrics.jsonl").read_text().splitlines()]
+    times = [line["time"] for line in lines]
+    assert times == sorted(times)
+    assert time.time() - 600 < times[0]
+    assert times[-1] <= time.time()
+    left = undisturbed.log.seconds_left
+    assert left[-1] == 0
+    assert all(0 < seconds < 600 for seconds in left[:-1])
+
+
+def test_tensorboard_finds_events_while_a_run_works_and_after_it_was_cut(trainer: Trainer) -> None:
+    def live() -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in (trainer.store.root / "r").glob(".tmp-*.tfevents")}
+
+    seen: list[dict[str, int]] = []
+    with pytest.raises(ZeroDivisionError):
+        trainer.attempt(before_step=lambda network: seen.append(live()) if network.number < 8 else 1 / 0)
+    assert seen[:2] == [{}, {}]
+    sizes = [size for files in seen[2:] for size in files.values()]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3, "the file grew with each interval, and with the epoch"
+    (cut,) = live()
+    assert trainer.attempt(before_step=lambda network: seen.append(live())) is Exit.DONE
+    assert cut not in seen[-1], "the newer attempt has written all lines of the run anew"
+    assert len(seen[-1]) == 1
+    assert live() == {}, "final/ holds them now"
+    assert not [entry.key for entry in trainer.store.list("r/") if "tmp" in entry.key]
