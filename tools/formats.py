@@ -1,4 +1,4 @@
-"""`python -m tools.formats`: draw the tables of docs/formats.md anew from `job.core.records` and its neighbour.
+"""`python -m tools.formats`: draw the tables of docs/formats.md anew from `job.core.records` and its neighbours.
 
 The document is written by hand but for what stands between `<!-- fields of NAME -->` and `<!-- end -->`: the fields of the TypedDict NAME.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [ROOT / "job" / "core" / name for name in ("resource_records.py", "records.py")]
+SOURCES = [ROOT / "job" / "core" / name for name in ("resource_records.py", "identity_records.py", "records.py")]
 DOCUMENT = ROOT / "docs" / "formats.md"
 BLOCK = re.compile(r"(<!-- fields of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 JSON = {

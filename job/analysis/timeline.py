@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from job.core.records import Claim
+from job.core.identity_records import Claim
 from job.core.resource_records import AttemptRow
 from job.runs.checkpoint import CheckpointName
 from job.runs.results import Attempt, Results

@@ -163,4 +163,4 @@ def _check(recipe: Recipe, values: dict[str, Any]) -> None:
 def _options(values: dict[str, Any]) -> Options:
     given = {field.name: values[field.name] for field in fields(Options) if field.name in values}
     given |= {"cache": values["cache"] or options.cache_folder(), "spool_limit": values["spool_limit"] << 20}
-    return Options(**given, image=os.environ.get("ALEXNET_IMAGE", ""))
+    return Options(**given)

@@ -1,12 +1,13 @@
 """Every object that a run stores, field by field: the one place that names them, for who writes them and who reads them.
 
-A key that is renamed here fails `mypy` in both.  What is stored about the machine: `job.core.resource_records`.  docs/formats.md is drawn
-from this file: the docstring under a field says what it is and in which unit.  Shares and accuracies are numbers from 0 to 1, losses are
-in nats per image.
+A key that is renamed here fails `mypy` in both.  What is stored about the machine: `job.core.resource_records`; about who computed:
+`job.core.identity_records`.  docs/formats.md is drawn from these files: the docstring under a field says what it is and in which unit.
+Shares and accuracies are numbers from 0 to 1, losses are in nats per image.
 """
 
 from typing import Literal, NotRequired, TypedDict
 
+from job.core.identity_records import ContributionRecord, Environment
 from job.core.resource_records import ResourceFacts
 
 Purpose = Literal["start-up", "data", "step", "evaluation", "checkpoint stall", "upload wait", "other"]
@@ -14,27 +15,6 @@ Purpose = Literal["start-up", "data", "step", "evaluation", "checkpoint stall", 
 Seconds = dict[Purpose, float]
 """purpose → seconds"""
 RecipeValue = str | int | float | bool
-
-
-class Environment(TypedDict):
-    """Where an engine computes, and with which versions."""
-
-    engine: str
-    """`torch` or `tensorflow`"""
-    device: str
-    """name of the GPU, or `cpu`"""
-    torch: NotRequired[str]
-    """version; with the engine torch"""
-    tensorflow: NotRequired[str]
-    """version; with the engine tensorflow"""
-    keras: NotRequired[str]
-    """version; with the engine tensorflow"""
-    cuda: str | None
-    """version that the framework was built for; null on a CPU"""
-    cudnn: str | int | None
-    """version; null on a CPU"""
-    numpy: str
-    """version"""
 
 
 class DataFacts(TypedDict):
@@ -65,17 +45,6 @@ class RunRecord(TypedDict):
     """from which everything random is derived"""
     data: DataFacts
     """the dataset"""
-
-
-class Claim(Environment):
-    """claim.json: which process worked on the run, where and with what."""
-
-    host: str
-    """name of the node or pod"""
-    started: float
-    """when, in seconds since 1970, by the store's clock"""
-    image: str
-    """name of the container image; empty outside of one"""
 
 
 class Status(TypedDict):
@@ -235,6 +204,8 @@ class CheckpointState(TypedDict):
     """that wrote the checkpoint: `torch` or `tensorflow`; either reads it"""
     ledger: TimeLedgerState
     """where the time went that led here, over all attempts"""
+    contributions: list[ContributionRecord]
+    """which attempts took the steps that led here, in order"""
 
 
 class FileEntry(TypedDict):
@@ -352,6 +323,8 @@ class Efficiency(TypedDict):
 class Summary(TrainingFacts, Efficiency):
     """summary.json: the final figures; its presence says that the run is complete."""
 
+    contributions: list[ContributionRecord]
+    """which attempts took the steps of the run, in order; the last of them wrote the results"""
     findings: list[Finding]
     """what could be better about the setting; empty: nothing was seen"""
     attempt: str

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from job.core.architecture import Layer
 from job.core.exits import JobError
+from job.core.identity_records import Environment
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
-from job.core.records import Environment
 from job.core.sampling import plan
 from job.doctor.page import Line, failed
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from job.core.architecture import Architecture
 from job.core.exits import Exit, JobError
+from job.core.identity_records import Environment
 from job.core.recipe import Precision, Recipe
-from job.core.records import Environment
 from job.core.sampling import StepPlan
 
 Tensors = Iterable[tuple[str, NDArray[Any]]]

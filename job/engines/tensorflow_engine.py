@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
+from job.core.identity_records import Environment
 from job.core.recipe import Precision, Recipe
-from job.core.records import Environment
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
 

@@ -14,7 +14,8 @@ from multiprocessing import get_context
 from typing import Any
 
 from job.core.exits import Exit, JobError
-from job.core.records import Claim, End, RunRecord, Status, Summary
+from job.core.identity_records import Claim
+from job.core.records import End, RunRecord, Status, Summary
 from job.runs.run import ATTEMPT, RUN_ID
 from job.storage.errors import NotFound
 from job.storage.folder import FolderStore

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
-from job.core.records import Claim, Ending, MetricsLine, RunRecord, Summary
+from job.core.identity_records import Claim
+from job.core.records import Ending, MetricsLine, RunRecord, Summary
 from job.core.resource_records import AttemptRow, ResourceRow
+from job.runs.contributions import Contribution, contributions
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
 from job.storage.files import sha256_of
@@ -54,6 +56,11 @@ class Results:
     """rows of all attempts' resources-*.jsonl"""
     plots: dict[str, bytes] = field(default_factory=dict)
     """PNG files of the run by their names without ending: accuracy, loss, confusion, mistakes …"""
+
+    @property
+    def contributions(self) -> list[Contribution]:
+        """Which attempts took the steps that the result rests on, in order; the last one wrote the results."""
+        return contributions(self.summary, self.record["threads"])
 
 
 def open_run(url: str) -> Run:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from job.core.exits import Exit, JobError
+from job.core.identity_records import Claim
 from job.core.recipe import differences
-from job.core.records import CheckpointState, Claim, End, RunRecord, Status, Summary
+from job.core.records import CheckpointState, End, RunRecord, Status, Summary
 from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import encoded
@@ -78,6 +79,10 @@ class Run:
     def summary(self) -> Summary | None:
         summary: Summary | None = self.read("summary.json")
         return summary
+
+    def claim_of(self, attempt: str) -> Claim | None:
+        claim: Claim | None = self.read("attempts", attempt, "claim.json")
+        return claim
 
     def begin(self, record: RunRecord) -> RunRecord:
         """Store run.json; returns the one that is there.  Raises JobError (78) where that is of another recipe, seed or dataset."""

@@ -32,6 +32,8 @@ class Survey(TypedDict):
     cuda: str
     """the newest version that the driver knows"""
     name: str
+    uuid: str
+    """empty: the driver does not say"""
     mig: bool
     memory_total_bytes: NotRequired[int]
 
@@ -148,7 +150,7 @@ def _survey(nvml: Any, visible: str | None) -> list[Survey]:
     driver, cuda = str(nvml.nvmlSystemGetDriverVersion()), f"{version // 1000}.{version % 1000 // 10}"
     found: list[Survey] = []
     for device in visible_devices(nvml, visible):
-        seen: Survey = {"driver": driver, "cuda": cuda, "name": device.name, "mig": device.mig}
+        seen: Survey = {"driver": driver, "cuda": cuda, "name": device.name, "uuid": device.uuid, "mig": device.mig}
         if (row := device.read(False)).get("memory_total_bytes") is not None:
             seen["memory_total_bytes"] = row["memory_total_bytes"]
         found.append(seen)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 from job.analysis.previous_attempt import describe_previous_attempt
 from job.core.exits import Exit, JobError
-from job.core.records import Claim, End, PeakMemory, RunRecord, Status, Summary
+from job.core.identity_records import Claim, ContributionRecord
+from job.core.records import End, PeakMemory, RunRecord, Status, Summary
 from job.core.resource_records import TrainingGauges
 from job.runs.heartbeat import Heartbeat
 from job.runs.run import Run
@@ -136,6 +137,11 @@ class Attempt:
     @property
     def has_stored_progress(self) -> bool:
         return self.spool.stored_step > self._progress.first_step
+
+    def contributions(self) -> list[ContributionRecord]:
+        """Which attempts took the steps so far, this one last."""
+        first, last = self._progress.first_step + 1, self._progress.step
+        return [*self._progress.earlier, {**self.claim, "attempt": self.run.attempt, "first_step": first, "last_step": last}]
 
     def status(self) -> Status:
         """For status.json and end.json."""

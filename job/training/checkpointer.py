@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from job.core.architecture import Architecture
+from job.core.identity_records import ContributionRecord
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.records import CheckpointState
 from job.core.time_ledger import TimeLedger
 from job.engines import Network, Tensors
 from job.runs.checkpoint import CheckpointName
+from job.runs.contributions import by_older_version
+from job.runs.run import Checkpoint
 from job.runs.tensorfile import read_tensors, write_tensors
 from job.storage.files import encoded, local_errors
 from job.training.attempt import Attempt
@@ -47,7 +50,7 @@ class Checkpointer:
             self._network.load(initial_state(self._recipe, self._architecture, self._attempt.record["seed"], self._init_from), [])
             return
         load_state(found.folder, self._network, self._recipe, self._architecture)
-        progress.restore(found.state["progress"], from_jsonl((found.folder / "metrics.jsonl").read_text()))
+        progress.restore(found.state["progress"], from_jsonl((found.folder / "metrics.jsonl").read_text()), self._contributions(found))
         self._ledger.resume(found.state.get("ledger", {}))
         self.newest = found.name
         shutil.rmtree(found.folder)
@@ -105,7 +108,12 @@ class Checkpointer:
         best = accuracy is not None and accuracy > progress.best_accuracy
         if best:
             progress.record_best(str(name), accuracy or 0.0)
-        state: CheckpointState = {"progress": progress.state, "engine": self._attempt.engine, "ledger": self._ledger.state()}
+        state: CheckpointState = {
+            "progress": progress.state,
+            "engine": self._attempt.engine,
+            "ledger": self._ledger.state(),
+            "contributions": self._attempt.contributions(),
+        }
         try:
             with local_errors(folder):
                 write_state(folder, self._network, self._recipe, self._architecture)
@@ -118,6 +126,11 @@ class Checkpointer:
             raise
         self._saved_step, self.newest, self._seconds = progress.step, name, time.monotonic() - begun
         self._spool.add_checkpoint(folder, progress.step, progress.best)
+
+    def _contributions(self, found: Checkpoint) -> list[ContributionRecord]:
+        """Which attempts took the steps of this checkpoint."""
+        attempt = found.name.attempt
+        return found.state.get("contributions") or by_older_version(found.state, attempt, self._attempt.run.claim_of(attempt))
 
     def _keep_at_hand(self, model: Path) -> None:
         """The best weights stay on the disk as well, as the store may be away when they are wanted."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from job.core import metrics
 from job.core.architecture import Architecture
 from job.core.exits import JobError
+from job.core.identity_records import Environment
 from job.core.recipe import Recipe
-from job.core.records import Environment, EpochLine, Summary
+from job.core.records import EpochLine, Summary
 from job.core.sampling import permutation, plan
 from job.core.schedule import learning_rate
 from job.core.time_ledger import TimeLedger
@@ -184,6 +185,7 @@ class Training:
             record=self.attempt.record,
             claim=self.attempt.claim,
             environment=self.environment,
+            contributions=self.attempt.contributions(),
             recipe=self.recipe,
             architecture=self.architecture,
             data=self.data,

@@ -40,5 +40,3 @@ class Options:
     """folder in which uploads wait; None: beside a local output, else the folder for temporary files"""
     spool_limit: int = 2 << 30
     """bytes that may wait in the spool; beyond them training waits"""
-    image: str = ""
-    """name of the container image, for the record"""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.core.exits import Exit, JobError
+from job.core.identity_records import ContributionRecord
 from job.core.recipe import Recipe
 from job.core.records import EpochLine, IntervalLine, MetricsLine, ProgressState
 from job.core.sampling import steps_per_epoch, validation_split
@@ -63,6 +64,8 @@ class Progress:
         """optimiser steps taken since the start of the run"""
         self.first_step = 0
         """steps that were done when this attempt began"""
+        self.earlier: list[ContributionRecord] = []
+        """which attempts took these"""
         self.best: str | None = None
         """name of the checkpoint with the highest validation accuracy; None without validation images"""
         self.best_accuracy = -1.0
@@ -165,8 +168,9 @@ class Progress:
             "best_accuracy": self.best_accuracy,
         }
 
-    def restore(self, state: ProgressState, lines: Sequence[MetricsLine]) -> None:
+    def restore(self, state: ProgressState, lines: Sequence[MetricsLine], earlier: Sequence[ContributionRecord]) -> None:
         """Go on from a checkpoint."""
+        self.earlier = list(earlier)
         self.step = self.first_step = state["step"]
         self._losses, self._hits = list(state["losses"]), list(state["hits"])
         self.epoch_loss, self.epoch_hits = state["epoch_loss"], state["epoch_hits"]

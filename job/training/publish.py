@@ -13,8 +13,9 @@ from job.analysis.efficiency import efficiency, wall_seconds
 from job.analysis.report import write_report
 from job.core import metrics
 from job.core.architecture import Architecture
+from job.core.identity_records import Claim, ContributionRecord, Environment
 from job.core.recipe import Recipe
-from job.core.records import Claim, Environment, ExtraTests, FileEntry, MetricsLine, RunRecord, Seconds, Summary
+from job.core.records import ExtraTests, FileEntry, MetricsLine, RunRecord, Seconds, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts, ResourceRow
 from job.data.dataset import Dataset
 from job.figures.resources import draw_resources
@@ -38,6 +39,8 @@ class Outcome:
     record: RunRecord
     claim: Claim
     environment: Environment
+    contributions: list[ContributionRecord]
+    """which attempts took the steps, this one last"""
     recipe: Recipe
     architecture: Architecture
     data: Dataset
@@ -124,6 +127,7 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
             resources=outcome.resources,
         ),
         "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint),
+        "contributions": outcome.contributions,
         "attempt": outcome.run.attempt,
         "final": {},
         **extra,

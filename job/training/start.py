@@ -1,6 +1,5 @@
 """From what was asked for to an attempt at work: the run, the engine, the images, and then the loop."""
 
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import psutil
 from job.analysis.efficiency import closing_lines
 from job.core.exits import Exit
 from job.core.recipe import Recipe
-from job.core.records import Claim, RunRecord, Summary
+from job.core.records import RunRecord, Summary
 from job.core.schedule import rate_factors
 from job.core.time_ledger import TimeLedger
 from job.data import dataset, sources
@@ -22,6 +21,7 @@ from job.runs.pretrained import fetch_weights
 from job.runs.run import Run
 from job.storage.opening import open_store
 from job.telemetry.cgroup import usable_cpus
+from job.training import identity
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
 from job.training.loop import Training
@@ -94,9 +94,9 @@ def attempt(
             "test_images": len(data.test),
         },
     }
-    claim: Claim = {**engine.environment(), "host": os.uname().nodename, "started": run.store.now(), "image": options.image}
+    who = identity.claim(engine.environment(), started=run.store.now())
     with ledger.spend("start-up"):
-        at_work = Attempt(run, record, claim, progress=progress, options=options, stop=stop, say=display.say)
+        at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
     with at_work:
         with ledger.spend("start-up"):
             network = engine.network(recipe, architecture, rate_factors(recipe, architecture))

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from job.core.identity_records import Claim
 from job.core.recipe import Recipe
 from job.core.records import (
     CheckpointState,
-    Claim,
     DatasetManifest,
     End,
     EpochLine,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.core.architecture import Architecture
+from job.core.identity_records import Environment
 from job.core.recipe import Precision, Recipe
-from job.core.records import Environment
 from job.core.sampling import StepPlan
 from job.engines import Engine, Network, SplitName, Tensors
 
@@ -27,7 +27,10 @@ class NumpyEngine(Engine):
 
     name = "numpy"
 
-    def __init__(self, *, before_step: Hook = nothing, before_logits: Hook = nothing, before_weights: Hook = nothing) -> None:
+    def __init__(
+        self, *, name: str = "numpy", before_step: Hook = nothing, before_logits: Hook = nothing, before_weights: Hook = nothing
+    ) -> None:
+        self.name = name  # type: ignore[misc]
         self.hooks = before_step, before_logits, before_weights
 
     def resolve(self, precision: Precision) -> Precision:

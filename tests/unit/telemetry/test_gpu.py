@@ -236,6 +236,7 @@ def test_without_a_driver_one_line(watched, failure, said_of_it):
 def test_devices_for_the_doctor():
     (found,) = devices(Nvml([Card(uuid="GPU-a", **FULL)]), environment={})
     assert (found["driver"], found["cuda"], found["name"], found["mig"]) == ("580.65.06", "13.0", "NVIDIA Example", False)
+    assert found["uuid"] == "GPU-a"
     assert found["memory_total_bytes"] == 80 * GB
     with pytest.raises(NoDriver, match="no device is visible with CUDA_VISIBLE_DEVICES='-1'"):
         devices(Nvml([Card(uuid="GPU-a")]), environment={"CUDA_VISIBLE_DEVICES": "-1"})

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -17,11 +18,13 @@ import pytest
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.data.dataset import Dataset, Split
+from job.runs.checkpoint import CHECKPOINT_FILES
 from job.runs.run import Run
 from job.runs.sync import sync
 from job.storage.errors import StoreError
-from job.storage.files import sha256
+from job.storage.files import encoded, sha256
 from job.storage.folder import FolderStore
+from job.storage.manifest import Manifest
 from job.training import publish, start
 from job.training.options import Options
 from job.training.stopping import Stopped, StopSignal
@@ -94,6 +97,11 @@ class Trainer:
         """Of the newest attempt."""
         newest = max(self.store.folders("r/attempts/"))
         return json.loads(self.store.get(f"r/attempts/{newest}/end.json"))
+
+    @property
+    def contributions(self) -> list[tuple[int, int, int]]:
+        """(number of the attempt, first step, last step) of each that the result rests on."""
+        return [(int(c["attempt"][:4]), c["first_step"], c["last_step"]) for c in self.summary["contributions"]]
 
     @property
     def checkpoints(self) -> list[int]:
@@ -183,7 +191,32 @@ def test_an_interrupted_run_has_the_same_bytes(undisturbed: Trainer, trainer: Tr
     assert (trainer.checkpoints[0], trainer.end["epoch"]) == (8, 1), "after the one at the end of the epoch"
     assert trainer.attempt() is Exit.DONE
     assert trainer.trained == undisturbed.trained
-    assert trainer.end["attempt"].startswith("0004-")
+    assert trainer.contributions == [(1, 1, 3), (2, 4, 6), (3, 7, 8), (4, 9, 18)]
+
+
+def test_steps_count_for_the_attempt_whose_steps_led_to_the_result(trainer: Trainer) -> None:
+    """Those that an attempt took after its last checkpoint are lost with it; one that takes no step evaluates, in a place of its own."""
+    with pytest.raises(ZeroDivisionError):
+        trainer.attempt(before_step=at_step(STEPS + 4, lambda: 1 / 0))
+    assert trainer.attempt(options={"checkpoint_steps": 4}, before_step=at_step(3 * STEPS, terminate)) is Exit.TERMINATED
+    for folder in (trainer.store.root / "r" / "checkpoints").glob("step-00000006-*"):
+        shutil.rmtree(folder)  # as retention would
+    assert trainer.attempt() is Exit.DONE
+    assert trainer.contributions == [(1, 1, 6), (2, 7, 18), (3, 19, 18)]
+    (claim,) = (trainer.store.root / "r" / "attempts").glob("0002-*/claim.json")
+    assert trainer.summary["contributions"][1].items() >= json.loads(claim.read_text()).items()
+
+
+def test_a_checkpoint_of_an_older_version(trainer: Trainer) -> None:
+    """It does not tell whose its steps are: they count for who wrote it."""
+    assert trainer.attempt(before_step=at_step(3, terminate)) is Exit.TERMINATED
+    (folder,) = (trainer.store.root / "r" / "checkpoints").iterdir()
+    state = json.loads((folder / "state.json").read_text())
+    del state["contributions"]
+    (folder / "state.json").write_bytes(encoded(state))
+    (folder / "MANIFEST.json").write_bytes(Manifest.of_folder(folder, [folder / name for name in CHECKPOINT_FILES]).encode())
+    assert trainer.attempt() is Exit.DONE
+    assert trainer.contributions == [(1, 1, 3), (2, 4, 18)]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, Exit.NOT_STORED), (signal.SIGINT, Exit.INTERRUPTED)])
