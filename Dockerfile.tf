@@ -60,7 +60,7 @@ LABEL org.opencontainers.image.title="alexnet-tf" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
-ENV ALEXNET_ENGINE=tensorflow ALEXNET_RECIPE=default-30 ALEXNET_OUTPUT=/runs ALEXNET_IMAGE=alexnet-tf:${VERSION} \
+ENV ALEXNET_ENGINE=tensorflow ALEXNET_RECIPE=default-30 ALEXNET_OUTPUT=/runs ALEXNET_IMAGE=alexnet-tf:${VERSION} ALEXNET_REVISION=${REVISION} \
     PATH=/usr/local/bin:/opt/alexnet/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TF_CPP_MIN_LOG_LEVEL=2 \
     HOME=/tmp USER=alexnet XDG_CACHE_HOME=/tmp/.cache MPLCONFIGDIR=/tmp/.matplotlib KERAS_HOME=/tmp/.keras \
     CUDA_CACHE_PATH=/tmp/.cuda TRITON_CACHE_DIR=/tmp/.triton TORCHINDUCTOR_CACHE_DIR=/tmp/.inductor \

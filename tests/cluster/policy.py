@@ -31,9 +31,23 @@ def mounts(found: list[dict[str, str]]) -> bool:
     return {m["name"]: m["mountPath"] for m in found} == {"spool": "/runs", "tmp": "/tmp", "shm": "/dev/shm"}
 
 
-def run_id(env: list[dict[str, Any]]) -> bool:
-    """From the Job's uid, by way of the downward API; in an Indexed Job with the index after it."""
+PLACE = {
+    "ALEXNET_NODE": "spec.nodeName",
+    "ALEXNET_POD": "metadata.name",
+    "ALEXNET_NAMESPACE": "metadata.namespace",
+    "ALEXNET_JOB": "metadata.labels['batch.kubernetes.io/job-name']",
+}
+
+
+def variables(env: list[dict[str, Any]]) -> bool:
+    """The run's id, and for the record where the pod is."""
     by_name = {e["name"]: e for e in env}
+    place = all(by_name.get(name, {}).get("valueFrom") == {"fieldRef": {"fieldPath": path}} for name, path in PLACE.items())
+    return place and run_id(by_name)
+
+
+def run_id(by_name: dict[str, dict[str, Any]]) -> bool:
+    """From the Job's uid, by way of the downward API; in an Indexed Job with the index after it."""
     uid = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']"}}
     index = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-completion-index']"}}
     if "JOB_UID" not in by_name:
@@ -96,7 +110,7 @@ POLICY: dict[str, Any] = {
     f"{TRAIN}.name": "train",
     f"{TRAIN}.image": pinned,
     f"{TRAIN}.imagePullPolicy": "IfNotPresent",
-    f"{TRAIN}.env": run_id,
+    f"{TRAIN}.env": variables,
     f"{TRAIN}.envFrom": credentials,
     f"{TRAIN}.resources.requests.cpu": bool,
     f"{TRAIN}.resources.requests.memory": lambda text: size(text) >= 2**30,

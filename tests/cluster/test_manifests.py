@@ -103,6 +103,7 @@ CHANGES = {
     "latest": ("spec.template.spec.containers.0.image", "alexnet-torch:latest"),
     "no tag": ("spec.template.spec.containers.0.image", "alexnet-torch"),
     "root": ("spec.template.spec.securityContext.runAsUser", 0),
+    "pod without its node": ("spec.template.spec.containers.0.env.1.valueFrom.fieldRef.fieldPath", "status.hostIP"),
     "run id of the pod": ("spec.template.spec.containers.0.env.0.valueFrom.fieldRef.fieldPath", "metadata.uid"),
     "value beside valueFrom": ("spec.template.spec.containers.0.env.0.value", "x"),
     "spool without limit": ("spec.template.spec.volumes.0.emptyDir", {}),
@@ -333,6 +334,6 @@ def test_the_documented_way_to_continue_a_run():
     command = line.partition(" | kubectl")[0].strip()
     changed = subprocess.run(["/bin/sh", "-c", f"RUN=0ffd5f01; {command}"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     before, after = training("k8s/torch-job.yaml", "alexnet-torch"), list(yaml.safe_load_all(changed))[-1]
-    place = "spec.template.spec.containers.0.env"
-    assert find(after, place) == [{"name": "ALEXNET_RUN_ID", "value": "0ffd5f01"}]
+    place = "spec.template.spec.containers.0.env.0"
+    assert find(after, place) == {"name": "ALEXNET_RUN_ID", "value": "0ffd5f01"}
     assert without(after, place) == without(before, place)

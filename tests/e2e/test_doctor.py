@@ -268,7 +268,7 @@ def test_wrong_numbers_and_a_gpu_that_the_framework_misses() -> None:
     assert (line.level, "does not see it" in line.reason) == ("fail", True)
 
 
-CARD = {"name": "a card", "mig": False, "memory_total_bytes": 80_000_000_000, "driver": "580.1", "cuda": "13.0"}
+CARD = {"name": "a card", "uuid": "GPU-1", "mig": False, "memory_total_bytes": 80_000_000_000, "driver": "580.1", "cuda": "13.0"}
 
 
 def test_a_gpu_as_nvml_shows_it() -> None:
