@@ -176,6 +176,8 @@ def _attempt(run: Results, attempt: Attempt) -> dict[str, str]:
     steps = stored_steps(run, attempt.name)
     return {
         "name": attempt.name,
+        "engine": claim.get("engine", "—") if claim else "—",
+        "steps": next((c.steps for c in run.contributions if c.attempt == attempt.name), "none that count"),
         "host": claim.get("host", "—") if claim else "—",
         "device": claim.get("device", "—") if claim else "—",
         "began": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(started)) if started else "—",

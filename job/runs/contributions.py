@@ -40,6 +40,11 @@ class Contribution:
         return "cpu" if self.device == "cpu" else "gpu"
 
     @property
+    def steps(self) -> str:
+        """For people: `1 to 1,170`."""
+        return f"{self.first_step:,} to {self.last_step:,}" if self.last_step >= self.first_step else "evaluation only"
+
+    @property
     def platform(self) -> str:
         """`torch on cpu`: what decides how fast a step is."""
         return f"{self.engine} on {self.device}"

@@ -154,14 +154,21 @@ def test_hostile_names_are_text(tmp_path: Path, asked: tuple[str, list[str]]) ->
 
 def test_a_killed_attempt_is_on_the_timeline(tmp_path: Path) -> None:
     attempts = [
-        Attempt(name="0001-aaaaaa", claim={"started": 1000.0}, end=None),
-        Attempt(name="0002-bbbbbb", claim={"started": 1300.0}, end={"exit_code": 0, "reason": "finished"}),
+        Attempt(name="0001-aaaaaa", claim={"started": 1000.0, "engine": "torch", "device": "NVIDIA H100"}, end=None),
+        Attempt(name="0002-bbbbbb", claim={"started": 1300.0, "engine": "tensorflow", "device": "cpu"}, end={"exit_code": 0}),
     ]
     rows = [{"attempt": "0001-aaaaaa", "time": 1000.0 + n, "step": n} for n in range(100)]
     rows += [{"attempt": "0002-bbbbbb", "time": 1300.0 + n, "step": 80 + n} for n in range(101)]
     names = ["step-00000180-0002-bbbbbb", "step-00000080-0001-aaaaaa"]
-    write_report([dataclasses.replace(results(), attempts=attempts, resources=rows, checkpoints=names)], tmp_path / "report.html")
+    run = dataclasses.replace(results(), attempts=attempts, resources=rows, checkpoints=names)
+    run.summary["contributions"] = [
+        {"attempt": "0001-aaaaaa", "engine": "torch", "first_step": 1, "last_step": 1080},
+        {"attempt": "0002-bbbbbb", "engine": "tensorflow", "first_step": 1081, "last_step": 1080},
+    ]
+    write_report([run], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
+    assert "<td>torch</td><td>NVIDIA H100</td><td>1 to 1,080</td>" in text
+    assert "<td>tensorflow</td><td>cpu</td><td>evaluation only</td>" in text
     assert "no end: it was killed" in text
     assert 'class="killed" style="left:0.00%;width:24.75%"' in text  # 99 of 400 seconds
     assert 'style="left:20.00%" title="checkpoint at step 80"' in text
