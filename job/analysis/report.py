@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from job.analysis.comparability import LIBRARIES, Library
 from job.analysis.comparison import Comparison, Figures, compare
-from job.analysis.curves import draw_curves, draw_throughput
+from job.analysis.curves import draw
 from job.analysis.formatting import duration, p_text, percent, points
 from job.analysis.statistics import BINS, RESAMPLES
 from job.analysis.timeline import stored_steps, timeline
@@ -25,8 +25,8 @@ ALT = {
     "loss": "loss during training and on the test set",
     "confusion": "confusion matrix",
     "mistakes": "the most confident mistakes, each with its image, its true and its predicted class",
-    "curves": "test and training accuracy of all runs",
-    "losses": "test and training loss of all runs",
+    "curves": "test and training accuracy of each side, and the difference between the sides, by epoch",
+    "losses": "test and training loss of each side by epoch",
     "throughput": "images per second during training",
     "resources": "use of processors, memory, disk and network over time",
 }
@@ -43,10 +43,10 @@ FACTS: tuple[Fact, ...] = ("engine", "device", *LIBRARIES, "precision", "paramet
 def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False) -> dict[str, bytes]:
     """Write the page; returns the figures it shows by file name, for those who want them as PNG."""
     found = compare(runs, anyway=anyway)
-    names = [figures.id for figures in found.figures]
+    named = {figures.id: run for figures, run in zip(found.figures, runs, strict=True)}
+    sides = {label: [named[name] for name in members] for label, members in found.sides.items()}
     with TemporaryDirectory() as folder:
-        drawn = [draw_throughput(runs, names, Path(folder)), *(draw_curves(runs, names, Path(folder)) if len(runs) > 1 else ())]
-        shared = {file.stem: file.read_bytes() for file in drawn}
+        shared = {file.stem: file.read_bytes() for file in draw(sides, Path(folder))}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(runs, found, shared), encoding="utf-8")
     own = {(f"run-{n}-" if len(runs) > 1 else "") + name: data for n, run in enumerate(runs, 1) for name, data in run.plots.items()}

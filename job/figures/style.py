@@ -7,6 +7,7 @@ give the same bytes.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -22,6 +23,35 @@ Lines = Sequence[MetricsLine]
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TRAINING, TEST, VALIDATION, INTERVALS = VERMILION, BLUE, GREEN, ORANGE
 TEXT, FADED = "#222222", "#555555"
+
+
+class Look(NamedTuple):
+    """How one side of a comparison is drawn, everywhere: told apart by each of the three."""
+
+    colour: str
+    dash: tuple[float, ...]
+    """lengths of strokes and gaps, in line widths; empty: solid"""
+    marker: str
+    """as matplotlib names it"""
+
+
+# Told apart by lightness (L* from 10 to 75, the first two 31 apart), so also in grey, and with the common colour-vision deficiencies.
+SIDES = (
+    Look("#004A80", (), "o"),
+    Look("#E07B00", (4.0, 1.5), "s"),
+    Look("#A92D6C", (1.2, 1.2), "^"),
+    Look("#6FC4EA", (7.0, 1.5, 1.2, 1.5), "D"),
+    Look("#26142E", (8.0, 2.0), "v"),
+    Look("#14875A", (3.0, 1.0, 1.0, 1.0, 1.0, 1.0), "P"),
+)
+
+
+def look(number: int) -> Look:
+    """Of side `number`, from 0.  From the seventh on the colours come again, with other dashes and markers."""
+    again, place = divmod(number, len(SIDES))
+    other = SIDES[(place + again) % len(SIDES)]
+    return Look(SIDES[place].colour, other.dash, other.marker)
+
 
 STYLE = {
     "axes.edgecolor": "#888888",
