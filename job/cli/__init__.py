@@ -74,6 +74,7 @@ def _run() -> int:
         error.show()
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
+        click.echo("alexnet: stopped by Ctrl-C.", err=True)
         return Exit.INTERRUPTED
     except Exception:
         traceback.print_exc()

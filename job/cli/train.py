@@ -18,6 +18,7 @@ from job.cli import options
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe, to_toml
+from job.storage.files import without_secrets
 from job.training.options import Options
 from job.training.stopping import Stopped, StopSignal
 
@@ -132,6 +133,7 @@ def train(**values: Any) -> int:
         values["run_id"] = ""  # set but empty, which click takes for not set
     _check(recipe, values)
     stop, display = StopSignal(values["grace"]), Display(values["log_format"])  # before a framework is imported
+    display.say(f"{values['engine']}, recipe {recipe.name}, data {without_secrets(values['data'])}: checking and loading")
     try:
         from job.training import start
 

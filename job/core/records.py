@@ -258,6 +258,8 @@ class ExtraTests(TypedDict, total=False):
 
     truncated_test: TruncatedTest
     """where the recipe has `truncated_test`"""
+    validation_accuracy: float
+    """after `model_epoch`, over the images that are held out, where the recipe has `validation` above 0"""
 
 
 class TrainingFacts(Environment, ExtraTests):
@@ -283,8 +285,10 @@ class TrainingFacts(Environment, ExtraTests):
     """optimiser steps done"""
     model: str
     """key, within the run, of the weights that the figures are of: `checkpoints/…/model.safetensors`"""
+    model_epoch: int
+    """epoch whose weights these are and whose accuracies follow: the last, or with `validation` the best on the validation images"""
     train_accuracy: float
-    """over the training images of the last epoch, with dropout and augmentation"""
+    """over the training images of that epoch, with dropout and augmentation"""
     test_accuracy: float
     """over the whole test set"""
     test_accuracy_interval_95: list[float]

@@ -52,7 +52,7 @@ class Attempt:
     """`with Attempt(…) as attempt:` claims the run, brings what `spool` gets to the store, and leaves an end.json.
 
     Raises JobError: 78 where the run is of another recipe, seed or dataset, 77 where another attempt was quicker.  On the way out a
-    Stopped is turned into `exit_code`; a JobError goes on, its text completed by what is not stored and where it lies.
+    Stopped and a second Ctrl-C are turned into `exit_code`; a JobError goes on, its text completed by what is not stored and where it lies.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Attempt:
             self.say(ending.message)
         if ending.error:
             raise ending.error from None
-        return isinstance(error, Stopped)
+        return isinstance(error, Stopped | KeyboardInterrupt)
 
     def _ending(self, error: BaseException | None) -> Ending:
         match error:
@@ -193,12 +193,14 @@ class Attempt:
             case Exception():
                 return Ending(Exit.INTERNAL, f"internal error: {type(error).__name__}", message=self._settle())
             case _:  # an impatient Ctrl-C
-                return Ending(Exit.INTERRUPTED, message=self._settle(wait=False))
+                return self._after_stop(self._settle(wait=False), impatient=True)
 
-    def _after_stop(self, undelivered: str) -> Ending:
+    def _after_stop(self, undelivered: str, *, impatient: bool = False) -> Ending:
         """143 only where this attempt has stored progress."""
         code, reason = Exit.TERMINATED, f"stopped by {self.stop.name}"
-        if self.stop.number == signal.SIGINT:
+        if impatient:
+            code, reason = Exit.INTERRUPTED, "stopped by a second Ctrl-C"
+        elif self.stop.number == signal.SIGINT:
             code = Exit.INTERRUPTED
         elif not self.has_stored_progress:
             code, reason = Exit.NOT_STORED, f"{reason} before any progress"
@@ -217,7 +219,10 @@ class Attempt:
         verdict = self.spool.failure
         if not store_failed and verdict and verdict.code in OVER:
             return verdict
-        return JobError(error.code, f"{error} {undelivered}".rstrip())
+        before, kept = max(self.spool.stored_step, self._progress.first_step), ""
+        if error.code is Exit.DIVERGED and before > 0:
+            kept = f" The checkpoint of step {before}, from before it, is stored."
+        return JobError(error.code, f"{error}{kept} {undelivered}".rstrip())
 
     def _settle(self, *, wait: bool = True) -> str:
         """End the delivery, after what it takes to deliver all where `wait` is true and time allows; an impatient Ctrl-C ends the wait.

@@ -32,7 +32,10 @@ from job.training.live import LiveEvents
 from job.training.options import Options
 from job.training.progress import Progress, check_finite, moment
 from job.training.publish import Outcome, publish
+from job.training.waiting import announced
 
+QUIET = 10.0
+"""seconds without a line in the log that are announced"""
 CHANCE_EPOCHS = 2
 """after this many epochs at the loss of a guess, the run is reported as not learning"""
 
@@ -69,7 +72,7 @@ class Training:
     def run(self) -> Summary:
         """Train to the end; returns the summary, once it is stored.  Raises Stopped after storing a checkpoint, JobError for all else."""
         try:
-            with self.ledger.spend("start-up"):
+            with self.ledger.spend("start-up"), announced("looking for a checkpoint to continue from", self.say):
                 self.checkpointer.restore(self.progress)
             self.stop.defer()
             self.energy.restart()
@@ -90,7 +93,10 @@ class Training:
         order = self.workload.train[permutation(options.seed, epoch, len(self.workload.train))]
         self.speed.restart(progress.step)
         while progress.step < (epoch + 1) * per_epoch:
-            self.take_step(epoch, order)
+            if progress.step == progress.first_step:
+                self.take_first_step(epoch, order)
+            else:
+                self.take_step(epoch, order)
             ends_epoch = progress.step % per_epoch == 0
             interval_ends = progress.step % options.log_steps == 0 or ends_epoch
             checkpoint_due = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0 and not ends_epoch
@@ -117,15 +123,27 @@ class Training:
             self.network.step(chosen, rate=rate, number=progress.step + 1)
             progress.advance()
 
+    def take_first_step(self, epoch: int, order: NDArray[np.int64]) -> None:
+        """Wait for it, so that who looks on learns how long the silence until the first line of the log will be."""
+        begun = time.monotonic()
+        with announced("taking the first step, for which the framework prepares itself", self.say):
+            self.take_step(epoch, order)
+            with self.ledger.spend("step"):
+                self.read_losses()
+        seconds = time.monotonic() - begun
+        if seconds * self.options.log_steps > QUIET:
+            self.say(f"the first step took {seconds:.1f} s; the log has a line after every {self.options.log_steps} steps (--log-steps)")
+
     def finish_epoch(self) -> None:
         """Evaluate, log, checkpoint, and say if nothing is being learnt."""
         self.test_logits = self.evaluate("test", np.arange(len(self.data.test)))
         line = self.epoch_line(self.test_logits)
         self.progress.end_epoch(line)
         self.live.update(self.progress.lines)
+        held_out = f"validation accuracy {line['validation_accuracy']:.2%}, " if "validation_accuracy" in line else ""
         self.say(
             f"epoch {line['epoch']}/{self.recipe.epochs}: training loss {line['train_loss']:.4f}, "
-            f"training accuracy {line['train_accuracy']:.2%}, "
+            f"training accuracy {line['train_accuracy']:.2%}, {held_out}"
             f"test accuracy {line['test_accuracy']:.2%}, {line['images_per_second'] or 0:.0f} images/s"
         )
         self.warn_of_chance(line)
@@ -161,11 +179,16 @@ class Training:
         return line
 
     def warn_of_chance(self, line: EpochLine) -> None:
-        at_chance = math.log(len(self.data.classes)) - 0.01
+        """Where the loss is that of a guess, and the test accuracy cannot be told from that of always naming the most frequent class."""
+        at_chance, labels = math.log(len(self.data.classes)) - 0.01, self.data.test.labels
         due = min(CHANCE_EPOCHS, self.recipe.epochs)
-        if line["epoch"] == due and all(row["train_loss"] > at_chance for row in self.progress.epochs):
+        if line["epoch"] != due or any(row["train_loss"] <= at_chance for row in self.progress.epochs):
+            return
+        low, _ = metrics.wilson(round(line["test_accuracy"] * len(labels)), len(labels))
+        if low <= np.bincount(labels).max() / len(labels):
             self.say(
-                f"not learning: after {line['epoch']} epochs the loss is still {line['train_loss']:.3f}, as for a guess. "
+                f"not learning: after epoch {line['epoch']} the loss is still {line['train_loss']:.3f} and the test accuracy "
+                f"{line['test_accuracy']:.1%}, as for a guess. "
                 "Look at learning_rate (too high kills the ReLUs), the labels and the initial weights."
             )
 
@@ -209,7 +232,7 @@ class Training:
 
     def evaluate(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
-        with self.ledger.spend("evaluation"):
+        with self.ledger.spend("evaluation"), announced(f"evaluating {len(indices):,} images", self.say):
             logits = evaluate(self.network, split, indices, self.recipe.batch_size, lambda: self.stop.requested)
         if logits is None:
             self.leave()

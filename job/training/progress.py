@@ -188,8 +188,7 @@ def check_finite(value: float, name: str, step: int) -> None:
     if not math.isfinite(value):
         raise JobError(
             Exit.DIVERGED,
-            f"step {step}: the {name} is {value}, so the training has diverged. The last checkpoint before it is kept. "
-            "Lower learning_rate, lengthen warmup, or set clip_norm.",
+            f"step {step}: the {name} is {value}, so the training has diverged. Lower learning_rate, lengthen warmup, or set clip_norm.",
         )
 
 

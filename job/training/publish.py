@@ -92,10 +92,13 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
     test, recipe, logits = outcome.data.test, outcome.recipe, outcome.logits
     hits = int((logits.argmax(1) == test.labels).sum())
     epochs = [line for line in outcome.lines if line["kind"] == "epoch"]
+    chosen = next(line for line in reversed(epochs) if line["step"] <= outcome.model.step)
     checkpoint = None
     if outcome.upload_seconds is not None and epochs:
         checkpoint = {"store_seconds": outcome.upload_seconds, "interval_seconds": outcome.time["step"] / len(epochs)}
     extra = ExtraTests()
+    if (accuracy := chosen.get("validation_accuracy")) is not None:
+        extra["validation_accuracy"] = accuracy
     if recipe.truncated_test:
         seen = len(test) // recipe.batch_size * recipe.batch_size
         accuracy = metrics.accuracy(logits[:seen], test.labels[:seen]) if seen else None
@@ -112,7 +115,8 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
         "epochs": len(epochs),
         "steps": outcome.steps,
         "model": f"checkpoints/{outcome.model}/model.safetensors",
-        "train_accuracy": epochs[-1]["train_accuracy"],
+        "model_epoch": chosen["epoch"],
+        "train_accuracy": chosen["train_accuracy"],
         "test_accuracy": hits / len(test),
         "test_accuracy_interval_95": list(metrics.wilson(hits, len(test))),
         "test_images": len(test),

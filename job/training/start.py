@@ -28,6 +28,7 @@ from job.training.loop import Training
 from job.training.options import Options
 from job.training.progress import Progress, Workload
 from job.training.stopping import StopSignal
+from job.training.waiting import announced
 
 
 class Display(Protocol):
@@ -46,23 +47,32 @@ class Display(Protocol):
 def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) -> Exit:
     """Begin the run, or go on with it.  Raises JobError, and Stopped where a signal came before the run was claimed."""
     run = Run(open_store(options.output), options.run_id if options.run_id is not None else new_id(recipe, options.engine))
-    if (summary := run.summary()) is not None:
+    with announced(f"asking {run.store.url} for the run {run.id}", display.say):
+        summary, stored = run.summary(), run.record()
+    if summary is not None:
         display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {run.url}")
         return Exit.DONE
-    stored = run.record()
+    data = load(options, display)
+    init_from = fetch_weights(options.init_from, options.cache, display.show_download) if options.init_from else None
+    Workload.of(recipe, data.train.labels, options.seed)  # what cannot work is told before a framework is loaded
     threads = stored["threads"] if stored else options.threads or usable_cpus()
-    engine = open_engine(options.engine, device=options.device, threads=threads)
-    data = sources.load(options.data, cache=options.cache, mirror=options.mirror, progress=display.show_download)
-    if options.subset:
-        data = dataset.subset(data, options.subset)
+    with announced(f"loading {options.engine}", display.say):
+        engine = open_engine(options.engine, device=options.device, threads=threads)
     device = engine.environment()["device"]
     note = " (no GPU in use; --device cuda insists on one)" if device == "cpu" and options.device == "auto" else ""
     display.say(f"run {run.id}: {engine.name} on {device}{note}, recipe {recipe.name}, data {data.name}, results in {run.url}")
     if recipe.precision == "auto":  # a stored run goes on as it began
         precision = stored["recipe"]["precision"] if stored else engine.resolve("auto")
         recipe = recipe.with_values({"precision": precision})
-    init_from = fetch_weights(options.init_from, options.cache, display.show_download) if options.init_from else None
     return attempt(run, engine, recipe, data, options, threads=threads, init_from=init_from, stop=stop, display=display)
+
+
+def load(options: Options, display: Display) -> Dataset:
+    """The images.  Raises JobError, as `job.data.sources.load`."""
+    hint = ", which may have to be downloaded (`--data digits --recipe digits` needs nothing)" if options.data == "cifar10" else ""
+    with announced(f"reading the data {options.data}{hint}", display.say):
+        data = sources.load(options.data, cache=options.cache, mirror=options.mirror, progress=display.show_download)
+    return dataset.subset(data, options.subset) if options.subset else data
 
 
 def attempt(
@@ -99,9 +109,10 @@ def attempt(
         at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
     with at_work:
         with ledger.spend("start-up"):
-            network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
-            network.place("train", data.train.images, data.train.labels)
-            network.place("test", data.test.images, data.test.labels)
+            with announced("putting the network and the images on the device", display.say):
+                network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
+                network.place("train", data.train.images, data.train.labels)
+                network.place("test", data.test.images, data.test.labels)
         training = Training(
             attempt=at_work,
             environment=engine.environment(),
@@ -126,11 +137,14 @@ def announce(summary: Summary, run: Run, say: Callable[[str], None]) -> None:
     for line in closing_lines(summary):
         say(line)
     low, high = summary["test_accuracy_interval_95"]
+    chosen = ""
+    if "validation_accuracy" in summary:
+        chosen = f", all after epoch {summary['model_epoch']}, the best on the validation images ({summary['validation_accuracy']:.2%})"
     say(
         f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) "
-        f"on {summary['test_images']} images, "
-        f"training accuracy {summary['train_accuracy']:.2%}, {summary['images_per_second']:.0f} images/s, "
-        f"peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. Results: {run.url}"
+        f"on {summary['test_images']} images, training accuracy {summary['train_accuracy']:.2%}{chosen}; "
+        f"{summary['images_per_second']:.0f} images/s, peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. "
+        f"Results: {run.url}, the report: {run.url}/final/{summary['attempt']}/report.html"
     )
 
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
+from job.core.records import EpochLine
 from job.data.dataset import Dataset, Split
 from job.runs.checkpoint import CHECKPOINT_FILES
 from job.runs.run import Run
@@ -27,6 +28,7 @@ from job.storage.folder import FolderStore
 from job.storage.manifest import Manifest
 from job.training import publish, start
 from job.training.options import Options
+from job.training.progress import Progress
 from job.training.stopping import Stopped, StopSignal
 from tests.support.numpy_engine import NumpyEngine, NumpyNetwork
 
@@ -229,6 +231,17 @@ def test_a_signal_before_any_progress(trainer: Trainer, number: int, code: Exit,
     assert "nothing new was stored" in trainer.log.text
 
 
+def test_an_impatient_ctrl_c_has_a_message_and_an_end(trainer: Trainer) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    assert trainer.attempt(before_step=at_step(STEPS + 2, twice)) is Exit.INTERRUPTED
+    assert (trainer.end["exit_code"], trainer.end["reason"]) == (130, "stopped by a second Ctrl-C")
+    assert "stopped by a second Ctrl-C: " in trainer.log.lines[-1]
+    assert "--run-id r" in trainer.log.lines[-1]
+
+
 def test_a_closed_terminal(undisturbed: Trainer, trainer: Trainer) -> None:
     """SIGHUP is SIGTERM by another name, unless the run was started under nohup."""
     assert trainer.attempt(before_step=at_step(3, lambda: signal.raise_signal(signal.SIGHUP))) is Exit.TERMINATED
@@ -265,6 +278,7 @@ def test_a_divergence(trainer: Trainer) -> None:
         trainer.attempt(before_step=poison)
     assert (caught.value.code, trainer.end["exit_code"]) == (Exit.DIVERGED, Exit.DIVERGED)
     assert trainer.checkpoints == [STEPS], "the last checkpoint before it"
+    assert f"The checkpoint of step {STEPS}, from before it, is stored." in str(caught.value)
     assert not list(trainer.spools.iterdir())
 
 
@@ -275,6 +289,7 @@ def test_a_divergence_that_only_the_test_set_shows(trainer: Trainer) -> None:
     with pytest.raises(JobError, match="the test loss is nan") as caught:
         trainer.attempt(before_logits=poison)
     assert caught.value.code is Exit.DIVERGED
+    assert "checkpoint" not in str(caught.value), "there is none"
 
 
 class Refusing(FolderStore):
@@ -385,13 +400,34 @@ def test_the_best_checkpoint_is_the_result(trainer: Trainer) -> None:
     assert trainer.attempt(recipe, before_step=stop_or_spoil) is Exit.TERMINATED
     assert trainer.attempt(recipe, before_step=spoil) is Exit.DONE
     assert trainer.summary["model"].startswith("checkpoints/step-00000010-0001-")
-    assert trainer.summary["test_accuracy"] > 0.3, "of the best weights, not of the last"
+    summary = trainer.summary
+    assert summary["test_accuracy"] > 0.3, "of the best weights, not of the last"
+    lines = (trainer.store.root / "r" / "final" / summary["attempt"] / "metrics.jsonl").read_text().splitlines()
+    first = next(line for line in map(json.loads, lines) if line["kind"] == "epoch")
+    assert (summary["model_epoch"], summary["epochs"]) == (1, 3)
+    for figure in ("train_accuracy", "validation_accuracy", "test_accuracy"):
+        assert summary[figure] == first[figure], figure
+    assert f"all after epoch 1, the best on the validation images ({first['validation_accuracy']:.2%})" in trainer.log.lines[-1]
+    assert f"validation accuracy {first['validation_accuracy']:.2%}" not in trainer.log.lines[-1]
     assert trainer.checkpoints == [30, 20, 10], "the best one stays"
 
 
 def test_not_learning_is_said(trainer: Trainer) -> None:
     assert trainer.attempt(RECIPE.with_values({"learning_rate": 1e-9})) is Exit.DONE
-    assert "not learning: after 2 epochs the loss is still 2.3" in trainer.log.text
+    assert "not learning: after epoch 2 the loss is still 2.3" in trainer.log.text
+
+
+def test_a_smoothed_loss_that_stays_high_is_no_lack_of_learning(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training loss is that of a guess, but the test images are told apart."""
+    before = Progress.end_epoch
+
+    def end_epoch(progress: Progress, line: EpochLine) -> None:
+        before(progress, {**line, "train_loss": 2.4})
+
+    monkeypatch.setattr(Progress, "end_epoch", end_epoch)
+    assert trainer.attempt() is Exit.DONE
+    assert trainer.summary["test_accuracy"] > 0.5
+    assert "not learning" not in trainer.log.text
 
 
 @pytest.mark.parametrize(
@@ -433,3 +469,22 @@ def test_tensorboard_finds_events_while_a_run_works_and_after_it_was_cut(trainer
     assert len(seen[-1]) == 1
     assert live() == {}, "final/ holds them now"
     assert not [entry.key for entry in trainer.store.list("r/") if "tmp" in entry.key]
+
+
+def test_a_long_wait_says_what_it_is_for(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("job.training.waiting.PATIENCE", 0.05)
+    said = threading.Event()
+    monkeypatch.setattr(Log, "say", lambda _, line: said.set() if line == "still evaluating 40 images" else None)
+    assert trainer.attempt(before_logits=once(lambda: said.wait(60))) is Exit.DONE
+    assert said.is_set()
+
+
+def test_what_cannot_work_is_found_before_a_framework_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "open_engine", lambda *_, **__: pytest.fail("the framework was loaded"))
+    given = Options(data="digits", output=str(tmp_path / "runs"), run_id="r", cache=tmp_path)
+    with pytest.raises(JobError, match="Choose a smaller batch"):
+        start.train(RECIPE.with_values({"batch_size": 5000}), given, StopSignal(1.0), log := Log())
+    with pytest.raises(JobError, match="there is no such file"):
+        start.train(RECIPE, replace(given, init_from="/nowhere.pth"), StopSignal(1.0), log)
+    assert log.lines == [], "nothing was promised"
+    assert not (tmp_path / "runs").exists()
