@@ -108,11 +108,10 @@ def attempt(
     with ledger.spend("start-up"):
         at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
     with at_work:
-        with ledger.spend("start-up"):
-            with announced("putting the network and the images on the device", display.say):
-                network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
-                network.place("train", data.train.images, data.train.labels)
-                network.place("test", data.test.images, data.test.labels)
+        with ledger.spend("start-up"), announced("putting the network and the images on the device", display.say):
+            network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
+            network.place("train", data.train.images, data.train.labels)
+            network.place("test", data.test.images, data.test.labels)
         training = Training(
             attempt=at_work,
             environment=engine.environment(),
