@@ -36,7 +36,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN cd /opt/alexnet/lib/python3*/site-packages && \
     rm -rf triton torch/bin/protoc* torch/include clang tensorflow/include tensorflow/xla_aot_runtime_src nvidia/*/include nvidia/*/*/include && \
     find . \( -name '*.a' -o -name '*.alt.so.*' -o -name 'libcusolverMg.so.*' -o -name 'libnvshmem_device.bc' \) -delete && \
-    find . -depth -type d -name tests -regex '\./\(numpy\|scipy\|sklearn\|matplotlib\)/.*' -exec rm -rf {} + && \
+    find . -depth -type d -name tests -regex '\./\(numpy\|scipy\|matplotlib\)/.*' -exec rm -rf {} + && \
     python3 -m compileall -q -j 0 -x py312_ --invalidation-mode unchecked-hash .
 
 

@@ -66,7 +66,7 @@ export GPU LOAD NAMESPACE KEEP ROWS
 e2e-cluster: $(STAMP) ## the manifests on the current kubectl context; GPU=0 without GPUs, LOAD=COMMAND to bring images, TAG=, REGISTRY=
 	TAG='$(TAG)' REGISTRY='$(REGISTRY)' $(PY) -m tests.cluster
 
-LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
+LOCK := .venv/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
 lock: $(STAMP) ## resolve the images' dependencies anew, with hashes, for Python 3.11 and later
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml --extra torch -o requirements/torch.txt

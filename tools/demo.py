@@ -1,4 +1,4 @@
-"""`make demo`: both engines on scikit-learn's handwritten digits, their results in an S3 bucket; then a table, a verdict and a report."""
+"""`make demo`: both engines on real handwritten digits, their results in an S3 bucket; then a table, a verdict and a report."""
 
 import os
 import subprocess

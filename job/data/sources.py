@@ -1,4 +1,4 @@
-"""Where the images come from: CIFAR-10 by download, scikit-learn's digits, own files in CIFAR-10's binary layout, a bucket."""
+"""Where the images come from: CIFAR-10 by download, the digits beside this file, own files in CIFAR-10's binary layout, a bucket."""
 
 import re
 from dataclasses import replace
@@ -63,12 +63,10 @@ def _name(path: PurePath) -> str:
 
 
 def _digits() -> Dataset:
-    """The 1,797 digits that come with scikit-learn, 8 by 8 pixels of 0 to 16; every fifth image of each class is for the test."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    labels = digits.target.astype(np.uint8)
-    grey = (digits.images.astype(np.int64) * 255 // 16).astype(np.uint8)  # (1797, 8, 8)
+    """The 1,797 digits of digits/README.md, 8 by 8 pixels of 0 to 16; every fifth image of each class is for the test."""
+    with np.load(Path(__file__).parent / "digits" / "digits.npz", allow_pickle=False) as stored:
+        pixels, labels = stored["images"], stored["labels"]  # (1797, 8, 8), (1797,)
+    grey = (pixels.astype(np.int64) * 255 // 16).astype(np.uint8)
     images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)  # (1797, 32, 32, 3)
     for_test = np.zeros(len(labels), dtype=bool)
     for label in range(10):
@@ -78,6 +76,6 @@ def _digits() -> Dataset:
         train=Split(images=images[~for_test], labels=labels[~for_test]),
         test=Split(images=images[for_test], labels=labels[for_test]),
         classes=tuple("0123456789"),
-        source="sklearn.datasets.load_digits",
+        source="Optical Recognition of Handwritten Digits, UCI Machine Learning Repository",
         checksums={},
     )
