@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from job.core.recipe import Recipe
-from job.training.checkpointer import state_bytes
+from job.runs.statefile import state_bytes
 
 Level = Literal["pass", "warn", "fail"]
 

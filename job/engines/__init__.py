@@ -81,7 +81,7 @@ class Network(ABC):
 
         `inputs` (B, 3, 32, 32) after crop and flip; for each dropout layer `masks/NAME` (B, features), True where a feature is kept;
         `activations/NAME` of the first OBSERVED_IMAGES images, from `normalize` and `resize` on; `logits` (B, classes); `gradients/NAME` of
-        every parameter, not yet clipped.
+        every parameter, not yet clipped, computed by the operations of a step.  Numbers have the type of the weights.
         """
 
     @abstractmethod

@@ -84,6 +84,7 @@ class TensorflowNetwork(Network):
             self.selections = tf.constant(selections())
             self.resize = tf.constant(resize_matrix(32, recipe.image_size), self.dtype)
         self._step = tf.function(self.train_step)
+        self._observed = tf.function(self.gradients)  # compiled like a step: operations one by one round otherwise
         self._logits = {split: tf.function(lambda indices, split=split: self._evaluate(split, indices)) for split in ("train", "test")}
         self.splits: dict[SplitName, tuple[tf.Variable, tf.Variable]] = {}
         self.outcomes: list[tf.Tensor] = []
@@ -114,19 +115,21 @@ class TensorflowNetwork(Network):
 
     def train_step(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
         images, targets = self._batch(indices, rows, columns)
-        loss, hits, gradients = self.gradients(images, targets, keys)
+        loss, hits, _, gradients = self.gradients(images, targets, keys)
         if self.recipe.clip_norm:
             gradients = clip(gradients, self.recipe.clip_norm)
         self.update(gradients, *tf.unstack(scalars))
         return tf.stack([loss, tf.cast(hits, loss.dtype)])
 
-    def gradients(self, images: tf.Tensor, targets: tf.Tensor, keys: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """(loss, hits, gradient of every parameter) of one batch of cropped images."""
+    def gradients(
+        self, images: tf.Tensor, targets: tf.Tensor, keys: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """(loss, hits, logits, gradient of every parameter) of one batch of cropped images."""
         with tf.GradientTape() as tape:
             logits = self.forward(images, keys)
             loss = smoothed_cross_entropy(logits, targets, self.recipe.label_smoothing)
         hits = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1)), tf.float32))
-        return loss, hits, tape.gradient(loss, list(self.parameters.values()))
+        return loss, hits, logits, tape.gradient(loss, list(self.parameters.values()))
 
     def forward(self, images: tf.Tensor, keys: tf.Tensor | None) -> tf.Tensor:
         """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
@@ -180,10 +183,10 @@ class TensorflowNetwork(Network):
             for layer, row_keys, column_keys in zip(self.architecture.dropouts, keys, self.column_keys, strict=True):
                 yield f"masks/{layer.name}", keep_mask(row_keys, column_keys, self.recipe.dropout).numpy()
         for name, x in self.stages(images, keys):
-            activation = x[:OBSERVED_IMAGES].numpy()
+            activation = tf.cast(x[:OBSERVED_IMAGES], self.dtype).numpy()
             yield f"activations/{name}", activation.transpose(0, 3, 1, 2) if name.startswith("features.") else activation
-        yield "logits", x.numpy()
-        _, _, gradients = self.gradients(images, targets, keys)
+        _, _, logits, gradients = self._observed(images, targets, keys)
+        yield "logits", logits.numpy()
         for name, gradient in zip(self.parameters, gradients, strict=True):
             yield f"gradients/{name}", to_canonical(gradient.numpy())
 

@@ -96,19 +96,19 @@ class TorchNetwork(Network):
 
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
         images, targets, keys = self._batch(plan)
-        loss, hits, gradients = self.gradients(images, targets, keys)
+        loss, hits, _, gradients = self.gradients(images, targets, keys)
         with torch.no_grad():
             if self.recipe.clip_norm:
                 clip(gradients, self.recipe.clip_norm)
             self.update(gradients, rate, number)
         self.outcomes.append(torch.stack([loss, hits.to(loss.dtype)]))
 
-    def gradients(self, images: Tensor, targets: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """(loss, hits, gradient of every parameter) of one batch of cropped images."""
+    def gradients(self, images: Tensor, targets: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """(loss, hits, logits, gradient of every parameter) of one batch of cropped images."""
         logits = self.forward(images, keys)
         loss = smoothed_cross_entropy(logits, targets, self.recipe.label_smoothing)
         hits = (logits.detach().argmax(1) == targets.argmax(1)).sum()
-        return loss.detach(), hits, list(torch.autograd.grad(loss, list(self.parameters.values())))
+        return loss.detach(), hits, logits.detach(), list(torch.autograd.grad(loss, list(self.parameters.values())))
 
     def forward(self, images: Tensor, keys: Tensor | None) -> Tensor:
         """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
@@ -160,9 +160,9 @@ class TorchNetwork(Network):
             for layer, row_keys, column_keys in zip(self.architecture.dropouts, keys, self.column_keys, strict=True):
                 yield f"masks/{layer.name}", keep_mask(row_keys, column_keys, self.recipe.dropout).cpu().numpy()
         for name, x in self.stages(images, keys):
-            yield f"activations/{name}", x[:OBSERVED_IMAGES].detach().cpu().contiguous().numpy()
-        yield "logits", x.detach().cpu().numpy()
-        _, _, gradients = self.gradients(images, targets, keys)
+            yield f"activations/{name}", x[:OBSERVED_IMAGES].detach().to(self.dtype).cpu().contiguous().numpy()
+        _, _, logits, gradients = self.gradients(images, targets, keys)
+        yield "logits", logits.cpu().numpy()
         for name, gradient in zip(self.parameters, gradients, strict=True):
             yield f"gradients/{name}", gradient.cpu().contiguous().numpy()
 

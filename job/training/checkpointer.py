@@ -3,10 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
 
 from job.core.architecture import Architecture
 from job.core.identity_records import ContributionRecord
@@ -18,7 +15,8 @@ from job.engines import Network, Tensors
 from job.runs.checkpoint import CheckpointName
 from job.runs.contributions import by_older_version
 from job.runs.run import Checkpoint
-from job.runs.tensorfile import read_tensors, write_tensors
+from job.runs.statefile import read_state, state_bytes, write_state
+from job.runs.tensorfile import read_tensors
 from job.storage.files import encoded, local_errors
 from job.training.attempt import Attempt
 from job.training.progress import Progress, from_jsonl, to_jsonl
@@ -49,7 +47,7 @@ class Checkpointer:
         if found is None:
             self._network.load(initial_state(self._recipe, self._architecture, self._attempt.record["seed"], self._init_from), [])
             return
-        load_state(found.folder, self._network, self._recipe, self._architecture)
+        self._network.load(*read_state(found.folder, self._recipe, self._architecture))
         progress.restore(found.state["progress"], from_jsonl((found.folder / "metrics.jsonl").read_text()), self._contributions(found))
         self._ledger.resume(found.state.get("ledger", {}))
         self.newest = found.name
@@ -116,7 +114,7 @@ class Checkpointer:
         }
         try:
             with local_errors(folder):
-                write_state(folder, self._network, self._recipe, self._architecture)
+                write_state(folder, self._recipe, self._architecture, self._network.weights(), self._network.slots())
                 (folder / "state.json").write_bytes(encoded(state))
                 (folder / "metrics.jsonl").write_text(to_jsonl(progress.lines))
                 if best:
@@ -153,23 +151,6 @@ class Checkpointer:
         return max(self._spool.upload_seconds - age, 0) + self._seconds + self._spool.upload_seconds < self._stop.seconds_left()
 
 
-def state_bytes(recipe: Recipe, architecture: Architecture) -> int:
-    """Of the weights and the optimiser's tensors in a checkpoint."""
-    return architecture.parameters * np.dtype(recipe.dtype).itemsize * (1 + len(recipe.slots))
-
-
-def write_state(folder: Path, network: Network, recipe: Recipe, architecture: Architecture) -> None:
-    """Tensor by tensor, so that host memory holds one at a time."""
-    write_tensors(folder / "model.safetensors", architecture.parameter_shapes, recipe.dtype, network.weights())
-    write_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture), recipe.dtype, network.slots())
-
-
-def load_state(folder: Path, network: Network, recipe: Recipe, architecture: Architecture) -> None:
-    """What `write_state` left.  Raises JobError (65), naming the file and the tensor."""
-    slots = read_tensors(folder / "optimizer.safetensors", _slot_shapes(recipe, architecture))
-    network.load(read_tensors(folder / "model.safetensors", architecture.parameter_shapes), slots)
-
-
 def initial_state(recipe: Recipe, architecture: Architecture, seed: int, init_from: Path | None) -> Tensors:
     """Initial weights; those of all layers but the last come from the file `init_from`, where there is one."""
     drawn = initial_weights(recipe, architecture, seed)
@@ -178,7 +159,3 @@ def initial_state(recipe: Recipe, architecture: Architecture, seed: int, init_fr
     head = architecture.head.name + "."
     reused = read_tensors(init_from, {n: shape for n, shape in architecture.parameter_shapes.items() if not n.startswith(head)})
     return [*reused, *((n, array) for n, array in drawn if n.startswith(head))]
-
-
-def _slot_shapes(recipe: Recipe, architecture: Architecture) -> Mapping[str, tuple[int, ...]]:
-    return {f"{slot}/{n}": shape for slot in recipe.slots for n, shape in architecture.parameter_shapes.items()}

@@ -156,7 +156,7 @@ def _torch_optimizers() -> Arrays:
         for step in range(STEPS):
             given = {n: torch.from_numpy(a) for n, a in gradients(step).items()}
             zero = torch.zeros((), dtype=torch.float64)
-            network.gradients = lambda *_, given=given, zero=zero: (zero, zero, [g.clone() for g in given.values()])
+            network.gradients = lambda *_, given=given, zero=zero: (zero, zero, zero, [g.clone() for g in given.values()])
             network.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
             for name, parameter in copies.items():
                 parameter.grad = given[name].clone()
@@ -184,7 +184,7 @@ def _keras_optimizer() -> Arrays:
     for step in range(STEPS):
         given = [tf.constant(from_canonical(a)) for a in gradients(step).values()]
         zero = tf.zeros((), tf.float64)
-        network.gradients = lambda *_, given=given, zero=zero: (zero, zero, given)
+        network.gradients = lambda *_, given=given, zero=zero: (zero, zero, zero, given)
         network.step(plan_of(recipe, step), rate=recipe.learning_rate, number=step + 1)
         theirs.apply(given, copies)
     found = {f"ours/adam-keras/{n}": np.array(a) for n, a in network.weights()}
