@@ -3,21 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from job.core.records import Efficiency, MetricsLine, Purpose, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts
-from job.core.throughput import step_speeds
 from job.core.time_ledger import goodput
 
 
 def efficiency(
-    *, totals: Mapping[Purpose, float], wall_seconds: float, lines: Sequence[MetricsLine], macs: int, resources: ResourceFacts
+    *,
+    totals: Mapping[Purpose, float],
+    wall_seconds: float,
+    speeds: NDArray[np.float64],
+    lines: Sequence[MetricsLine],
+    macs: int,
+    resources: ResourceFacts,
 ) -> Efficiency:
-    """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `lines` of metrics.jsonl; `macs` of the
-    forward pass of one image; `resources`: what `Sampler.stop` told.
+    """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `speeds`: (steps,) images/s; `lines` of
+    metrics.jsonl; `macs` of the forward pass of one image; `resources`: what `Sampler.stop` told.
 
     Energy counts only the epochs that were measured as a whole, so that it belongs to the images by which it is divided."""
-    speeds = step_speeds(lines)
     median = float(np.median(speeds)) if speeds.size else None
     found: Efficiency = {
         "time": {name: round(seconds, 2) for name, seconds in totals.items()},
@@ -50,7 +55,7 @@ def closing_lines(summary: Summary) -> list[str]:
     found = [f"time: {parts}{share}"]
     if summary["flop_per_second"] is not None:
         low, flop = summary["images_per_second_p5"], summary["flop_per_second"]
-        found.append(f"speed: {summary['images_per_second']:.0f} images/s in the median, {low:.0f} at the 5th percentile, {_flop(flop)}")
+        found.append(f"speed: {speed_text(summary)} in the median, {low:.0f} at the 5th percentile, {_flop(flop)}")
     memory = {"host": summary.get("peak_host_memory_bytes"), "GPU": resources.get("peak_gpu_memory_bytes")}
     peaks = ", ".join(f"{size / 1e9:.2f} GB of the {whose}'s" for whose, size in memory.items() if size)
     found += [f"memory: at most {peaks}"] if peaks else []
@@ -58,6 +63,14 @@ def closing_lines(summary: Summary) -> list[str]:
         kilojoules = summary["energy_joules_per_epoch"] / 1e3
         found.append(f"energy: {kilojoules:.1f} kJ for an epoch, {summary['images_per_joule']:.2f} images per joule")
     return found + [f"{f['title']} ({f['when']}): {f['seen']} {f['change']}" for f in summary.get("findings", ())]
+
+
+def speed_text(summary: Summary) -> str:
+    """`150 images/s`, or that of each engine and device that took steps of the run."""
+    several = summary["speeds"]
+    if len(several) < 2:
+        return f"{summary['images_per_second']:.0f} images/s"
+    return ", ".join(f"{one['images_per_second']:.0f} images/s by {one['engine']} on {one['device']}" for one in several)
 
 
 def _flop(rate: float) -> str:

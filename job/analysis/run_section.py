@@ -66,11 +66,19 @@ def _distinct(values: Iterable[str]) -> str:
     return ", ".join(value for value in dict.fromkeys(values) if value)
 
 
+def _speeds(summary: Summary) -> list[tuple[str, float]]:
+    """Of each engine and device that took steps of the run, named where there are several."""
+    several = summary.get("speeds", [])
+    if len(several) < 2:
+        return [("", summary["images_per_second"])]
+    return [(f", {one['engine']} on {one['device']}", one["images_per_second"]) for one in several]
+
+
 def _tiles(summary: Summary, figures: Figures) -> list[tuple[str, str]]:
     tiles = [
         ("test accuracy", percent(figures.test_accuracy)),
         ("epochs", str(figures.epochs)),
-        ("images/s, median", f"{figures.images_per_second:,.0f}"),
+        *((f"images/s, median{of}", f"{speed:,.0f}") for of, speed in _speeds(summary)),
         ("peak host memory", f"{summary['peak_host_memory_bytes'] / 1e9:.2f} GB"),
     ]
     if total := sum((summary.get("time") or {}).values()):

@@ -55,7 +55,7 @@ class Status(TypedDict):
     attempt: str
     """name of the attempt"""
     engine: str
-    """`torch` or `tensorflow`"""
+    """`torch` or `tensorflow`; `torch → tensorflow` where the run went on in another"""
     recipe: str
     """name of the recipe"""
     epoch: int
@@ -262,6 +262,17 @@ class ExtraTests(TypedDict, total=False):
     """after `model_epoch`, over the images that are held out, where the recipe has `validation` above 0"""
 
 
+class PlatformSpeed(TypedDict):
+    """How fast the steps were that one engine took on one kind of device."""
+
+    engine: str
+    """`torch` or `tensorflow`"""
+    device: str
+    """name of the GPU, or `cpu`"""
+    images_per_second: float
+    """training images in each second, of the median step"""
+
+
 class TrainingFacts(Environment, ExtraTests):
     """What was trained, with what, and what it learnt."""
 
@@ -298,7 +309,10 @@ class TrainingFacts(Environment, ExtraTests):
     test_loss: float
     """over the whole test set"""
     images_per_second: float
-    """training images in each second, of the median step, each step as fast as its logging interval"""
+    """training images in each second, of the median step, each step as fast as its logging interval; of a run that went on in another
+    engine or on another device, of the steps there"""
+    speeds: list[PlatformSpeed]
+    """the same figure for each engine and device that took steps, in order of appearance"""
     peak_host_memory_bytes: int
     """most memory that the process had in use"""
 
@@ -313,7 +327,7 @@ class Efficiency(TypedDict):
     goodput: float | None
     """share of wall_seconds that was spent on steps that led to the result"""
     images_per_second_p5: float | None
-    """training images in each second, the 5th percentile over the steps"""
+    """training images in each second, the 5th percentile over the steps that `images_per_second` is of"""
     flop_per_second: float | None
     """floating-point operations in each second: six for each multiply-accumulate of the forward pass"""
     resources: ResourceFacts

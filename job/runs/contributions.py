@@ -4,8 +4,9 @@ An attempt that was killed has often taken steps that another one took again.  O
 carries the list that led to it, and who goes on from it takes the list over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, cast, get_args
 
 from job.core.identity_records import Claim, ContributionRecord
@@ -44,11 +45,6 @@ class Contribution:
         """For people: `1 to 1,170`."""
         return f"{self.first_step:,} to {self.last_step:,}" if self.last_step >= self.first_step else "evaluation only"
 
-    @property
-    def platform(self) -> str:
-        """`torch on cpu`: what decides how fast a step is."""
-        return f"{self.engine} on {self.device}"
-
 
 def contributions(summary: Summary, threads: int) -> list[Contribution]:
     """Of a finished run, in the order of the steps; the last one wrote the results.  `threads`: those of its run.json.
@@ -57,10 +53,9 @@ def contributions(summary: Summary, threads: int) -> list[Contribution]:
     return [_read(record, threads) for record in summary.get("contributions") or [_only(summary)]]
 
 
-def engine_label(found: Sequence[Contribution]) -> str:
-    """`torch`, or `torch → tensorflow` where a run went on in another engine."""
-    engines = [c.engine for c in found]
-    return " → ".join(engine for engine, before in zip(engines, [None, *engines], strict=False) if engine != before)
+def engine_label(engines: Iterable[str]) -> str:
+    """`torch`, or `torch → tensorflow` where a run went on in another engine.  `engines`: of its contributions, in order."""
+    return " → ".join(engine for engine, _ in groupby(engines))
 
 
 def by_older_version(state: CheckpointState, attempt: str, claim: Claim | None) -> list[ContributionRecord]:

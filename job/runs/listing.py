@@ -15,7 +15,8 @@ from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
-from job.core.records import End, RunRecord, Status, Summary
+from job.core.records import End, PlatformSpeed, RunRecord, Status, Summary
+from job.runs.contributions import engine_label
 from job.runs.run import ATTEMPT, RUN_ID
 from job.storage.errors import NotFound
 from job.storage.folder import FolderStore
@@ -43,6 +44,7 @@ class Row:
     reason: str | None = None
     """why it ended, where that is known"""
     engine: str | None = None
+    """`torch → tensorflow` where the run went on in another"""
     recipe: str | None = None
     epoch: int | None = None
     """epochs done"""
@@ -50,6 +52,8 @@ class Row:
     """that it shall have"""
     test_accuracy: float | None = None
     images_per_second: float | None = None
+    speeds: list[PlatformSpeed] | None = None
+    """of a finished run: that of each engine and device that took steps"""
     age: float | None = None
     """seconds since the last sign of life of a run that is not finished, by the store's clock"""
 
@@ -111,13 +115,21 @@ def _row(store: Store, run: str, now: float) -> Row | None:
     return Row(
         run=run,
         state="finished",
-        engine=summary.get("engine"),
+        engine=_engine(summary),
         recipe=summary.get("recipe"),
         epoch=summary.get("epochs"),
         epochs=summary.get("epochs"),
         test_accuracy=summary.get("test_accuracy"),
         images_per_second=summary.get("images_per_second"),
+        speeds=summary.get("speeds"),
     )
+
+
+def _engine(summary: Summary) -> str | None:
+    try:
+        return engine_label(one["engine"] for one in summary["contributions"])
+    except (KeyError, TypeError):  # of an older version
+        return summary.get("engine")
 
 
 def _unfinished(store: Store, run: str, now: float) -> Row | None:

@@ -216,7 +216,6 @@ class Training:
             logits=logits,
             lines=self.progress.lines,
             steps=self.progress.step,
-            images_per_second=self.progress.median_speed(),
             time=self.ledger.totals(),
             wall_seconds=self.ledger.wall_seconds,
             upload_seconds=self.attempt.spool.upload_seconds,

@@ -138,10 +138,10 @@ class Progress:
     def record_best(self, checkpoint: str, accuracy: float) -> None:
         self.best, self.best_accuracy = checkpoint, accuracy
 
-    def median_speed(self, epoch: int | None = None) -> float:
-        """Images/s of the median step of an epoch (from 1), or of all epochs that are done."""
-        steps, speeds = self.workload.steps_per_epoch, step_speeds(self.lines)
-        return float(np.median(speeds if epoch is None else speeds[(epoch - 1) * steps : epoch * steps]))
+    def median_speed(self, epoch: int) -> float:
+        """Images/s of the median step of an epoch, from 1."""
+        steps = self.workload.steps_per_epoch
+        return float(np.median(step_speeds(self.lines)[(epoch - 1) * steps : epoch * steps]))
 
     @property
     def seconds_left(self) -> float | None:

@@ -15,8 +15,9 @@ from job.core import metrics
 from job.core.architecture import Architecture
 from job.core.identity_records import Claim, ContributionRecord, Environment
 from job.core.recipe import Recipe
-from job.core.records import ExtraTests, FileEntry, MetricsLine, RunRecord, Seconds, Summary
+from job.core.records import ExtraTests, FileEntry, MetricsLine, PlatformSpeed, RunRecord, Seconds, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts, ResourceRow
+from job.core.throughput import speeds_by_platform
 from job.data.dataset import Dataset
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all
@@ -50,7 +51,6 @@ class Outcome:
     """(N, C) of these weights on the test set"""
     lines: list[MetricsLine]
     steps: int
-    images_per_second: float
     time: Seconds
     """seconds by purpose, over all attempts (`TimeLedger.totals`)"""
     wall_seconds: float
@@ -93,6 +93,11 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
     hits = int((logits.argmax(1) == test.labels).sum())
     epochs = [line for line in outcome.lines if line["kind"] == "epoch"]
     chosen = next(line for line in reversed(epochs) if line["step"] <= outcome.model.step)
+    speeds = speeds_by_platform(outcome.lines, outcome.contributions)
+    medians: list[PlatformSpeed] = [
+        {"engine": engine, "device": device, "images_per_second": float(np.median(of_steps))}
+        for (engine, device), of_steps in speeds.items()
+    ]
     checkpoint = None
     if outcome.upload_seconds is not None and epochs:
         checkpoint = {"store_seconds": outcome.upload_seconds, "interval_seconds": outcome.time["step"] / len(epochs)}
@@ -121,11 +126,13 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
         "test_accuracy_interval_95": list(metrics.wilson(hits, len(test))),
         "test_images": len(test),
         "test_loss": metrics.cross_entropy(logits, test.labels),
-        "images_per_second": outcome.images_per_second,
+        "images_per_second": medians[-1]["images_per_second"],
+        "speeds": medians,
         "peak_host_memory_bytes": peak_memory(),
         **efficiency(
             totals=outcome.time,
             wall_seconds=wall_seconds(rows, outcome.run.attempt, outcome.wall_seconds),
+            speeds=speeds[[*speeds][-1]],
             lines=outcome.lines,
             macs=outcome.architecture.macs,
             resources=outcome.resources,

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import psutil
 
-from job.analysis.efficiency import closing_lines
+from job.analysis.efficiency import closing_lines, speed_text
 from job.core.exits import Exit
 from job.core.recipe import Recipe
 from job.core.records import RunRecord, Summary
@@ -142,7 +142,7 @@ def announce(summary: Summary, run: Run, say: Callable[[str], None]) -> None:
     say(
         f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) "
         f"on {summary['test_images']} images, training accuracy {summary['train_accuracy']:.2%}{chosen}; "
-        f"{summary['images_per_second']:.0f} images/s, peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. "
+        f"{speed_text(summary)}, peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. "
         f"Results: {run.url}, the report: {run.url}/final/{summary['attempt']}/report.html"
     )
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from job.analysis.efficiency import closing_lines, efficiency, wall_seconds
+from job.analysis.efficiency import closing_lines, efficiency, speed_text, wall_seconds
+from job.core.throughput import step_speeds
 
 TIME = {"start-up": 10.0, "data": 0.0, "step": 60.0, "evaluation": 8.0, "checkpoint stall": 2.0, "upload wait": 0.01, "other": 0.0}
 INTERVALS = [{"kind": "interval", "step": 10 * n, "images_per_second": 99.0 + n} for n in range(1, 102)]
@@ -10,7 +11,8 @@ EPOCHS = [{"kind": "epoch", "train_images": 1000, "energy_joules": 50.0}, {"kind
 
 
 def figures(lines=INTERVALS, resources=None, **changes):
-    return efficiency(**{"totals": TIME, "wall_seconds": 120.0, "lines": lines, "macs": 1_000_000, "resources": resources or {}, **changes})
+    given = {"totals": TIME, "wall_seconds": 120.0, "macs": 1_000_000, "resources": resources or {}, **changes}
+    return efficiency(speeds=step_speeds(lines), lines=lines, **given)
 
 
 def test_speed_and_goodput():
@@ -50,6 +52,7 @@ def test_closing_lines():
     finding = {"title": "Start-up dominates", "seen": "Seen.", "when": "before the first step", "change": "Change."}
     summary = figures([*INTERVALS, *EPOCHS], {"peak_gpu_memory_bytes": 5e9}) | {
         "images_per_second": 150.0,
+        "speeds": [],
         "peak_host_memory_bytes": 1.5e9,
         "findings": [finding],
     }
@@ -63,6 +66,12 @@ def test_closing_lines():
     ]
 
 
+def test_the_speed_of_each_engine_and_device():
+    of = [("torch", "a GPU", 9000.0), ("tensorflow", "cpu", 98.4)]
+    speeds = [{"engine": engine, "device": device, "images_per_second": speed} for engine, device, speed in of]
+    assert speed_text({"speeds": speeds}) == "9000 images/s by torch on a GPU, 98 images/s by tensorflow on cpu"
+
+
 @pytest.mark.parametrize(("macs", "text"), [(1_000_000_000, "900.0 GFLOP/s"), (2_000_000_000, "1.8 TFLOP/s")])
 def test_prefixes(macs, text):
-    assert text in closing_lines(figures(macs=macs) | {"images_per_second": 150.0})[1]
+    assert text in closing_lines(figures(macs=macs) | {"images_per_second": 150.0, "speeds": []})[1]

@@ -1,12 +1,15 @@
 """`alexnet runs`: what a listing and one object tell of a run, in each state, and how many objects that takes."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from job.cli.runs import runs
 from job.core.exits import Exit
 from job.runs.listing import Row, list_runs, sorted_rows
 from job.storage.files import encoded
@@ -65,6 +68,16 @@ def test_a_finished_run(store: Counting) -> None:
     assert only(store) == Row(
         run="r", state="finished", engine="torch", recipe="default", epoch=20, epochs=20, test_accuracy=0.9, images_per_second=900.0
     )
+
+
+def test_a_run_of_two_engines(store: Counting) -> None:
+    speeds = [{"engine": "torch", "images_per_second": 120.0}, {"engine": "tensorflow", "images_per_second": 98.0}]
+    contributions = [{"engine": engine} for engine in ("torch", "torch", "tensorflow")]
+    put(store, "r/summary.json", {**FACTS, "contributions": contributions, "speeds": speeds})
+    row = only(store)
+    assert (row.engine, row.speeds) == ("torch → tensorflow", speeds)
+    shown = CliRunner().invoke(runs, [str(store.root)])
+    assert re.search(r"torch → tensorflow +default +20/20 +50\.0 % +120 → 98 +finished", shown.output), shown.output
 
 
 @pytest.mark.parametrize(("age", "state", "reason"), [(5, "running", None), (119, "running", None), (121, "interrupted", "killed")])
