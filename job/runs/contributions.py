@@ -53,8 +53,13 @@ def contributions(summary: Summary, threads: int) -> list[Contribution]:
     return [_read(record, threads) for record in summary.get("contributions") or [_only(summary)]]
 
 
-def engine_label(engines: Iterable[str]) -> str:
-    """`torch`, or `torch → tensorflow` where a run went on in another engine.  `engines`: of its contributions, in order."""
+def engine_label(found: Iterable[Contribution]) -> str:
+    """`torch`, or `torch → tensorflow` where a run went on in another engine."""
+    return engine_names(one.engine for one in found)
+
+
+def engine_names(engines: Iterable[str]) -> str:
+    """The label for the engines of contributions, in their order."""
     return " → ".join(engine for engine, _ in groupby(engines))
 
 

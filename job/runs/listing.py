@@ -16,7 +16,7 @@ from typing import Any
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
 from job.core.records import End, PlatformSpeed, RunRecord, Status, Summary
-from job.runs.contributions import engine_label
+from job.runs.contributions import engine_names
 from job.runs.run import ATTEMPT, RUN_ID
 from job.storage.errors import NotFound
 from job.storage.folder import FolderStore
@@ -127,7 +127,7 @@ def _row(store: Store, run: str, now: float) -> Row | None:
 
 def _engine(summary: Summary) -> str | None:
     try:
-        return engine_label(one["engine"] for one in summary["contributions"])
+        return engine_names(one["engine"] for one in summary["contributions"])
     except (KeyError, TypeError):  # of an older version
         return summary.get("engine")
 

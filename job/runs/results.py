@@ -14,7 +14,7 @@ from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
 from job.core.records import Ending, MetricsLine, RunRecord, Summary
 from job.core.resource_records import AttemptRow, ResourceRow
-from job.runs.contributions import Contribution, contributions, engine_label
+from job.runs.contributions import Contribution, contributions
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
 from job.storage.files import sha256_of
@@ -61,11 +61,6 @@ class Results:
     def contributions(self) -> list[Contribution]:
         """Which attempts took the steps that the result rests on, in order; the last one wrote the results."""
         return contributions(self.summary, self.record["threads"])
-
-    @property
-    def engine_label(self) -> str:
-        """`torch`, or `torch → tensorflow` where the run went on in another engine."""
-        return engine_label(c.engine for c in self.contributions)
 
 
 def open_run(url: str) -> Run:

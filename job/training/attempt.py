@@ -17,7 +17,7 @@ from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim, ContributionRecord
 from job.core.records import End, PeakMemory, RunRecord, Status, Summary
 from job.core.resource_records import TrainingGauges
-from job.runs.contributions import engine_label
+from job.runs.contributions import engine_names
 from job.runs.heartbeat import Heartbeat
 from job.runs.run import Run
 from job.runs.spool import Spool
@@ -151,7 +151,7 @@ class Attempt:
         return {
             "run": self.run.id,
             "attempt": self.run.attempt,
-            "engine": engine_label(c["engine"] for c in self.contributions()),
+            "engine": engine_names(c["engine"] for c in self.contributions()),
             "recipe": str(self.record["recipe"]["name"]),
             "epoch": len(epochs),
             "epochs": progress.workload.epochs,

@@ -50,7 +50,7 @@ def test_the_label_of_a_run_of_several_engines() -> None:
     }
     for label, engines in runs.items():
         records = [record(f"{n:04d}-aaaaaa", n, n, engine=engine) for n, engine in enumerate(engines, 1)]
-        assert engine_label(c.engine for c in found(*records)) == label.strip()
+        assert engine_label(found(*records)) == label.strip()
 
 
 def test_a_run_of_an_older_version_is_its_last_attempts() -> None:
