@@ -1,9 +1,6 @@
 """A stored model at work again, in either engine: for `alexnet evaluate` and `alexnet predict`."""
 
-import io
-import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,10 +19,10 @@ from job.data.dataset import Dataset, Split
 from job.engines import Engine, Network
 from job.runs.checkpoint import CheckpointName
 from job.runs.pretrained import model_file
-from job.runs.results import final_object, open_run
+from job.runs.reading import LINES_BYTES, lines
+from job.runs.results import open_run, predictions_of
 from job.runs.run import Run
 from job.runs.tensorfile import read_tensors
-from job.storage.manifest import MANIFEST
 
 ROUNDING = {"fp64": 0.0, "fp32": 0.001, "bf16": 0.01}
 """share of the test images whose class may change with the device or the engine, since they lie within the rounding of a tie"""
@@ -89,8 +86,8 @@ def load_model(
     the model is damaged.
     """
     run = open_run(url)
-    record: RunRecord = run.read("run.json")
-    summary: Summary | None = run.read("summary.json")
+    record, summary = run.record(), run.summary()
+    assert record is not None
     text = checkpoint or (summary["model"].split("/")[1] if summary else str(_newest_checkpoint(run)))
     recipe = Recipe().with_values(record["recipe"])
     if pictures is not None:
@@ -99,7 +96,7 @@ def load_model(
     architecture = recipe.architecture(len(classes))
     with TemporaryDirectory() as folder:
         name = CheckpointName.parse(text)
-        if name is None or run.read("checkpoints", str(name), MANIFEST) is None:
+        if name is None or run.manifest("checkpoints", str(name)) is None:
             stored = ", ".join(map(str, run.checkpoint_names())) or "none"
             raise JobError(Exit.USAGE, f"{url}: there is no complete checkpoint {text!r}. Stored are: {stored}.")
         path = model_file(run, f"checkpoints/{name}/model.safetensors", Path(folder))
@@ -152,19 +149,18 @@ def _recorded(model: Model) -> tuple[float | None, NDArray[np.integer[Any]] | No
     """(test accuracy, predicted classes) as they were stored for this model, as far as they were."""
     run, summary = model.run, model.summary
     if summary is not None and summary["model"].split("/")[1] == str(model.checkpoint):
-        stored = np.load(io.BytesIO(final_object(run, summary, "predictions.npz")), allow_pickle=False)
-        return summary["test_accuracy"], stored["logits"].argmax(1)
-    lines: Iterable[MetricsLine] = map(
-        json.loads, run.store.get(run.key("checkpoints", str(model.checkpoint), "metrics.jsonl")).splitlines()
-    )
-    of_checkpoint = (line for line in lines if line["kind"] == "epoch" and line["step"] == model.checkpoint.step)
+        logits, _ = predictions_of(run, model.record, summary)
+        return summary["test_accuracy"], logits.argmax(1)
+    key = run.key("checkpoints", str(model.checkpoint), "metrics.jsonl")
+    stored = lines(MetricsLine, run.store.get(key, LINES_BYTES), f"{run.store.url}/{key}")
+    of_checkpoint = (line for line in stored if line["kind"] == "epoch" and line["step"] == model.checkpoint.step)
     return next((line["test_accuracy"] for line in of_checkpoint), None), None
 
 
 def _newest_checkpoint(run: Run) -> CheckpointName:
     """Of a run that is not finished.  Raises JobError (2) where nothing is stored yet."""
     for name in run.checkpoint_names():
-        if run.read("checkpoints", str(name), MANIFEST) is not None:
+        if run.manifest("checkpoints", str(name)) is not None:
             return name
     raise JobError(Exit.USAGE, f"{run.store.url}/{run.id}: no checkpoint is stored yet. Wait until its first epoch has ended.")
 

@@ -21,6 +21,10 @@ JSON = {
     "None": "null",
     "RecipeValue": "value",
     "Seconds": "object: seconds by purpose",
+    "Digest": "64 hexadecimal digits",
+    "AttemptName": "text",
+    "CheckpointFolder": "text",
+    "ModelKey": "text",
 }
 """Python's name of a type → JSON's, for people"""
 
@@ -49,8 +53,8 @@ def fields(name: str, known: dict[str, ast.ClassDef]) -> Iterator[Field]:
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
             told = following.value.value if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant) else ""
             kind, optional = line.annotation, partial
-            if isinstance(kind, ast.Subscript) and ast.unparse(kind.value) == "NotRequired":
-                kind, optional = kind.slice, True
+            if isinstance(kind, ast.Subscript) and (marker := ast.unparse(kind.value)) in ("NotRequired", "Later"):
+                kind, optional = kind.slice, optional or marker == "NotRequired"
             yield Field(line.target.id, kind, optional, str(told))
 
 
@@ -62,6 +66,8 @@ def worded(kind: ast.expr) -> str:
         outer, inner = ast.unparse(kind.value), kind.slice
         if outer == "Literal":
             return f"`{ast.literal_eval(inner)}`"
+        if outer == "tuple":
+            return f"list of {len(inner.elts)}: {worded(inner.elts[0])}"  # type: ignore[attr-defined]
         return f"list of {worded(inner)}" if outer == "list" else f"object: {worded(inner.elts[1])} by name"  # type: ignore[attr-defined]
     name = ast.unparse(kind)
     return JSON.get(name) or f"[{name}](#{name.lower()})"

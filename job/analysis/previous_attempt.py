@@ -1,8 +1,7 @@
 """Why the attempt before this one ended: where it stored no end.json, its last resource sample can show the reason."""
 
-import json
-
 from job.core.resource_records import ResourceRow
+from job.runs.reading import LINES_BYTES, sound_lines
 from job.runs.results import attempts_of
 from job.runs.run import Run
 
@@ -25,9 +24,9 @@ def last_row(run: Run, attempt: str) -> ResourceRow | None:
     segments = run.store.list(run.key("attempts", attempt, "resources-"))
     if not segments:
         return None
-    lines = run.store.get(max(segments, key=lambda entry: (len(entry.key), entry.key)).key).splitlines()
-    newest: ResourceRow | None = json.loads(lines[-1]) if lines else None
-    return newest
+    lines = run.store.get(max(segments, key=lambda entry: (len(entry.key), entry.key)).key, LINES_BYTES).splitlines()
+    rows: list[ResourceRow] = sound_lines(ResourceRow, b"\n".join(lines[-1:]))
+    return rows[0] if rows else None
 
 
 def probably_out_of_memory(row: ResourceRow) -> str | None:

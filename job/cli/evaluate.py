@@ -25,10 +25,10 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
     from dataclasses import asdict
 
     from job import inference
-    from job.core.records import RunRecord
     from job.runs.results import open_run
 
-    record: RunRecord = open_run(run).read("run.json")
+    record = open_run(run).record()
+    assert record is not None
     images = inference.test_set(record, data, cache=cache or options.cache_folder(), mirror=mirror)
     model = inference.load_model(run, **values)
     found = inference.evaluate(model, images)

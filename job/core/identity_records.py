@@ -3,7 +3,11 @@
 Beside `job.core.records`, for the same readers and writers.
 """
 
-from typing import NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict, TypeVar
+
+T = TypeVar("T")
+Later = Annotated[T, "later"]
+"""What every writer gives, and what older versions did not write: a reader must do without."""
 
 
 class Environment(TypedDict):
@@ -30,11 +34,11 @@ class Environment(TypedDict):
 class Code(TypedDict):
     """Which code an attempt ran."""
 
-    version: str
+    version: Later[str]
     """of the package alexnet-job"""
-    revision: str | None
+    revision: Later[str | None]
     """git commit of the checkout or of the image, with `-dirty` where files differed from it; null where neither is known"""
-    source: str
+    source: Later[str]
     """SHA-256 over the files of the package that decide the numbers of a run, in hexadecimal; the same in both images"""
     image: str
     """name of the container image; empty outside of one"""
@@ -45,15 +49,15 @@ class Place(TypedDict):
 
     host: str
     """name of the host or pod, by the operating system"""
-    gpu_uuid: str | None
+    gpu_uuid: Later[str | None]
     """of the GPU in use, by its driver; null on a CPU, and where the driver does not say"""
-    node: str | None
+    node: Later[str | None]
     """of the cluster; null where the manifest does not tell it (`ALEXNET_NODE`)"""
-    pod: str | None
+    pod: Later[str | None]
     """`ALEXNET_POD`, as `node`"""
-    namespace: str | None
+    namespace: Later[str | None]
     """`ALEXNET_NAMESPACE`, as `node`"""
-    job: str | None
+    job: Later[str | None]
     """`ALEXNET_JOB`, as `node`"""
 
 

@@ -5,9 +5,9 @@ A key that is renamed here fails `mypy` in both.  What is stored about the machi
 Shares and accuracies are numbers from 0 to 1, losses are in nats per image.
 """
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
-from job.core.identity_records import ContributionRecord, Environment
+from job.core.identity_records import ContributionRecord, Environment, Later
 from job.core.resource_records import ResourceFacts
 
 Purpose = Literal["start-up", "data", "step", "evaluation", "checkpoint stall", "upload wait", "other"]
@@ -16,13 +16,23 @@ Seconds = dict[Purpose, float]
 """purpose → seconds"""
 RecipeValue = str | int | float | bool
 
+FORMAT = 1
+"""of the records; a greater one is of a newer version, and none of what it says can be relied on"""
+Digest = Annotated[str, "[0-9a-f]{64}"]
+"""SHA-256 in hexadecimal"""
+AttemptName = Annotated[str, "[0-9]{4}-[0-9a-f]{6}"]
+CheckpointFolder = Annotated[str, "step-[0-9]{8}-[0-9]{4}-[0-9a-f]{6}"]
+ModelKey = Annotated[str, r"checkpoints/step-[0-9]{8}-[0-9]{4}-[0-9a-f]{6}/model\.safetensors"]
+ObjectName = Annotated[str, "[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"]
+"""below a folder, and never outside of it"""
+
 
 class DataFacts(TypedDict):
     """The dataset."""
 
     name: str
     """`cifar10`, `digits`, or the name of the folder or archive; with `[:N]` where only the first N training images are used"""
-    fingerprint: str
+    fingerprint: Digest
     """SHA-256 over all images and labels, in hexadecimal"""
     classes: list[str]
     """names of the classes, in the order of the labels"""
@@ -70,9 +80,9 @@ class Status(TypedDict):
     """after the last finished epoch; null before the first"""
     images_per_second: float | None
     """training images in each second of the last logging interval; null before the first"""
-    loss: float | None
+    loss: Later[float | None]
     """mean over the steps of the last logging interval; null before the first"""
-    seconds_left: float | None
+    seconds_left: Later[float | None]
     """that the training will still take, at its speed so far; null before the first logging interval ends"""
 
 
@@ -101,7 +111,7 @@ class IntervalLine(TypedDict):
 
     kind: Literal["interval"]
     """tells it from an epoch's line"""
-    time: float
+    time: Later[float]
     """when it was written, in seconds since 1970, by the clock of the machine"""
     step: int
     """optimiser steps done at its end"""
@@ -124,7 +134,7 @@ class EpochLine(TypedDict):
 
     kind: Literal["epoch"]
     """tells it from an interval's line"""
-    time: float
+    time: Later[float]
     """when it was written, in seconds since 1970, by the clock of the machine"""
     epoch: int
     """from 1"""
@@ -171,7 +181,7 @@ class ProgressState(TypedDict):
     """sum of the losses of the steps of the epoch in progress"""
     epoch_hits: int
     """training images of the epoch in progress that were right"""
-    best: str | None
+    best: CheckpointFolder | None
     """name of the checkpoint with the best validation accuracy; null without validation"""
     best_accuracy: float
     """its validation accuracy; -1 without one"""
@@ -198,13 +208,15 @@ class TimeLedgerState(TypedDict):
 class CheckpointState(TypedDict):
     """state.json: what continues a run, beside the tensors."""
 
+    format: Later[int]
+    """1"""
     progress: ProgressState
     """where the training stands"""
     engine: str
     """that wrote the checkpoint: `torch` or `tensorflow`; either reads it"""
     ledger: TimeLedgerState
     """where the time went that led here, over all attempts"""
-    contributions: list[ContributionRecord]
+    contributions: Later[list[ContributionRecord]]
     """which attempts took the steps that led here, in order"""
 
 
@@ -213,21 +225,21 @@ class FileEntry(TypedDict):
 
     size: int
     """in bytes"""
-    sha256: str
+    sha256: Digest
     """SHA-256 of its bytes, in hexadecimal"""
 
 
 class Manifest(TypedDict):
     """MANIFEST.json of a checkpoint: its presence says that the checkpoint is complete."""
 
-    files: dict[str, FileEntry]
+    files: dict[ObjectName, FileEntry]
     """name of each other object of the folder → what vouches for it"""
 
 
 class DatasetManifest(Manifest):
     """MANIFEST.json of a dataset, as `alexnet data push` stores it."""
 
-    fingerprint: str
+    fingerprint: Digest
     """SHA-256 over all images and labels, in hexadecimal"""
 
 
@@ -294,15 +306,13 @@ class TrainingFacts(Environment, ExtraTests):
     """done"""
     steps: int
     """optimiser steps done"""
-    model: str
-    """key, within the run, of the weights that the figures are of: `checkpoints/…/model.safetensors`"""
-    model_epoch: int
+    model_epoch: Later[int]
     """epoch whose weights these are and whose accuracies follow: the last, or with `validation` the best on the validation images"""
     train_accuracy: float
     """over the training images of that epoch, with dropout and augmentation"""
     test_accuracy: float
     """over the whole test set"""
-    test_accuracy_interval_95: list[float]
+    test_accuracy_interval_95: tuple[float, float]
     """its 95 % interval (Wilson): low, high"""
     test_images: int
     """number of test images"""
@@ -311,7 +321,7 @@ class TrainingFacts(Environment, ExtraTests):
     images_per_second: float
     """training images in each second, of the median step, each step as fast as its logging interval; of a run that went on in another
     engine or on another device, of the steps there"""
-    speeds: list[PlatformSpeed]
+    speeds: Later[list[PlatformSpeed]]
     """the same figure for each engine and device that took steps, in order of appearance"""
     peak_host_memory_bytes: int
     """most memory that the process had in use"""
@@ -338,17 +348,24 @@ class Efficiency(TypedDict):
     """training images for each joule, over the same epochs"""
 
 
-class Summary(TrainingFacts, Efficiency):
+class Committed(TypedDict):
+    """What a summary vouches for."""
+
+    model: ModelKey
+    """key, within the run, of the weights that the figures are of: `checkpoints/…/model.safetensors`"""
+    attempt: AttemptName
+    """name of the attempt that finished the run; `final/ATTEMPT/` holds its objects"""
+    final: dict[ObjectName, FileEntry]
+    """name of each object in there → what vouches for it"""
+
+
+class Summary(TrainingFacts, Efficiency, Committed):
     """summary.json: the final figures; its presence says that the run is complete."""
 
-    contributions: list[ContributionRecord]
+    contributions: Later[list[ContributionRecord]]
     """which attempts took the steps of the run, in order; the last of them wrote the results"""
     findings: list[Finding]
     """what could be better about the setting; empty: nothing was seen"""
-    attempt: str
-    """name of the attempt that finished the run; `final/ATTEMPT/` holds its objects"""
-    final: dict[str, FileEntry]
-    """name of each object in there → what vouches for it"""
 
 
 class TracedSteps(TypedDict):
@@ -366,7 +383,7 @@ class TracedSteps(TypedDict):
     """where it was computed"""
     hits: list[int]
     """images that were right, of each step"""
-    digests: dict[str, str]
+    digests: dict[str, Digest]
     """`STEP/inputs` and `STEP/masks/LAYER` → SHA-256 of its bytes: pixels as little-endian numbers, masks as bits"""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from job.core.exits import Exit, JobError
+from job.core.records import DatasetManifest
+from job.core.validation import parse
 from job.data.cifar_binary import CLASSES_FILE, FOLDER, binary_files
 from job.data.dataset import Dataset
 from job.storage.files import encoded, sha256_of
@@ -17,6 +19,8 @@ from job.storage.store import Entry, Store
 
 Say = Callable[[str], None]
 ARCHIVES = (".tar.gz", ".tgz")
+MANIFEST_BYTES = 1 << 20
+"""at most; there are about ten files"""
 
 
 def push_dataset(data: Dataset, target: Store, say: Say) -> None:
@@ -108,11 +112,13 @@ def _is_file(name: str) -> bool:
 
 
 def _manifest(store: Store) -> Manifest:
-    content = store.get(MANIFEST)
     try:
-        return Manifest.parse(content, MANIFEST)
-    except JobError:
-        raise JobError(Exit.DATA, f"{store.url}/MANIFEST.json is damaged. Expected files and digests. Push the dataset again.") from None
+        found: DatasetManifest = parse(DatasetManifest, store.get(MANIFEST, MANIFEST_BYTES))
+        return Manifest.of_record(found)
+    except ValueError as error:
+        raise JobError(
+            Exit.DATA, f"{store.url}/MANIFEST.json is damaged: {error}. Expected files and digests. Push the dataset again."
+        ) from None
 
 
 def _damaged(store: Store, key: str, found: str, expected: FileEntry) -> JobError:

@@ -13,6 +13,8 @@ from job.core.identity_records import Claim, ContributionRecord
 from job.core.records import CheckpointState, Summary
 
 Library = Literal["torch", "tensorflow", "keras", "cuda", "cudnn", "numpy"]
+UNKNOWN = {"device": "unknown", "cuda": None, "cudnn": None, "numpy": "", "host": "", "image": "", "started": 0.0}
+"""for a claim that is missing"""
 LIBRARIES: tuple[Library, ...] = get_args(Library)
 
 
@@ -65,8 +67,8 @@ def engine_names(engines: Iterable[str]) -> str:
 
 def by_older_version(state: CheckpointState, attempt: str, claim: Claim | None) -> list[ContributionRecord]:
     """For a checkpoint that does not tell: all its steps count for the attempt that wrote it."""
-    own = {**(claim or {}), "engine": state["engine"]}
-    return [cast(ContributionRecord, {**own, "attempt": attempt, "first_step": 1, "last_step": state["progress"]["step"]})]
+    steps = {"attempt": attempt, "first_step": 1, "last_step": state["progress"]["step"]}
+    return [cast(ContributionRecord, {**(claim or UNKNOWN), "engine": state["engine"], **steps})]
 
 
 def _only(summary: Summary) -> ContributionRecord:
@@ -82,7 +84,7 @@ def _read(record: ContributionRecord, threads: int) -> Contribution:
         device=record.get("device", "unknown"),
         versions=tuple((name, str(record[name])) for name in LIBRARIES if record.get(name)),
         threads=threads,
-        code=f"{record['version']} {source[:12]}" if source else "",
+        code=f"{record.get('version', '')} {source[:12]}" if source else "",
         first_step=record["first_step"],
         last_step=record["last_step"],
     )

@@ -1,13 +1,12 @@
 """Which objects of a run others vouch for: those that the manifests of its checkpoints and its summary list, with sizes and digests."""
 
-import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from job.core.exits import Exit, JobError
+from job.core.records import Committed
+from job.core.validation import decoded
 from job.runs.checkpoint import CHECKPOINT_FILES
 from job.runs.run import Run
 from job.runs.tensorfile import read_tensors
@@ -33,12 +32,17 @@ def is_manifest(key: str) -> bool:
 
 
 def inventory(run: Run, keys: Iterable[str]) -> Inventory:
-    """What the manifests among `keys` and the run's summary list.  A damaged manifest lists nothing.  Raises JobError (65)."""
+    """What the manifests among `keys` and the run's summary list.  A damaged manifest lists nothing.  Raises as `commitment`."""
     found: Inventory = {}
     for key in filter(is_manifest, keys):
-        content = run.read(*key.split("/")[1:])
-        with suppress(JobError):
-            found |= listed_by(key, Manifest.parse(content, key))
+        try:
+            manifest = run.manifest(*key.split("/")[1:-1])
+        except JobError as error:
+            if error.code is not Exit.DATA:
+                raise
+            continue
+        if manifest is not None:
+            found |= listed_by(key, manifest)
     if (summary := commitment(run)) is not None:
         found |= {run.key("final", summary.attempt, name): entry for name, entry in summary.final.items()}
     return found
@@ -50,15 +54,11 @@ def listed_by(key: str, manifest: Manifest) -> Inventory:
 
 
 def commitment(run: Run) -> Commitment | None:
-    """None: the run has no summary.  Raises JobError (65) where that does not say whose it is and what it lists."""
-    summary: Any = run.summary()
+    """None: the run has no summary.  Raises JobError (65) where that does not say whose it is and what it lists; 78: a newer version."""
+    summary = run.read(Committed, "summary.json")
     if summary is None:
         return None
-    try:
-        return Commitment(attempt=str(summary["attempt"]), model=str(summary["model"]), final=parse_files(summary["final"]))
-    except (KeyError, TypeError, AttributeError, ValueError):
-        where = f"{run.store.url}/{run.key('summary.json')}"
-        raise JobError(Exit.DATA, f"{where} does not name an attempt, a model and its final objects. Expected what a run leaves.") from None
+    return Commitment(attempt=summary["attempt"], model=summary["model"], final=parse_files(summary["final"]))
 
 
 def manifest_for(folder: Path) -> Manifest | None:
@@ -69,8 +69,8 @@ def manifest_for(folder: Path) -> Manifest | None:
             if path.suffix == ".safetensors":
                 all(read_tensors(path))
             else:
-                lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
-                list(map(json.loads, lines))
+                lines = path.read_bytes().splitlines() if path.suffix == ".jsonl" else [path.read_bytes()]
+                list(map(decoded, lines))
         return Manifest.of_folder(folder, paths)
     except (OSError, ValueError, JobError):
         return None

@@ -4,21 +4,20 @@ A finished run costs one request, the GET of its summary; another one a listing 
 most.  No run costs more than one object.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
-from typing import Any
 
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
 from job.core.records import End, PlatformSpeed, RunRecord, Status, Summary
 from job.runs.contributions import engine_names
+from job.runs.reading import NewerFormatError, read_record
 from job.runs.run import ATTEMPT, RUN_ID
-from job.storage.errors import NotFound
+from job.storage.errors import NotFound, StoreError
 from job.storage.folder import FolderStore
 from job.storage.opening import open_store
 from job.storage.store import Store
@@ -40,7 +39,7 @@ class Row:
 
     run: str
     state: str
-    """running, interrupted, failed, finished; damaged where that object is not JSON"""
+    """running, interrupted, failed, finished; damaged where that object is not what its type says; newer version"""
     reason: str | None = None
     """why it ended, where that is known"""
     engine: str | None = None
@@ -107,90 +106,78 @@ def _rows(store: Store, names: list[str], now: float) -> list[Row]:
 def _row(store: Store, run: str, now: float) -> Row | None:
     """None: the folder is no run."""
     try:
-        summary: Summary | None = _object(store, f"{run}/summary.json")
-    except NotFound:
-        return _unfinished(store, run, now)
-    if summary is None:
-        return Row(run=run, state="damaged", reason="summary.json is not a JSON object")
+        try:
+            return _finished(run, read_record(store, f"{run}/summary.json", Summary))
+        except NotFound:
+            return _unfinished(store, run, now)
+    except StoreError:
+        raise
+    except JobError as error:  # one bad object must not hide the other runs
+        return Row(run=run, state="newer version" if isinstance(error, NewerFormatError) else "damaged", reason=str(error))
+
+
+def _finished(run: str, summary: Summary) -> Row:
     return Row(
         run=run,
         state="finished",
-        engine=_engine(summary),
-        recipe=summary.get("recipe"),
-        epoch=summary.get("epochs"),
-        epochs=summary.get("epochs"),
-        test_accuracy=summary.get("test_accuracy"),
-        images_per_second=summary.get("images_per_second"),
+        engine=engine_names(one["engine"] for one in summary.get("contributions", ())) or summary["engine"],
+        recipe=summary["recipe"],
+        epoch=summary["epochs"],
+        epochs=summary["epochs"],
+        test_accuracy=summary["test_accuracy"],
+        images_per_second=summary["images_per_second"],
         speeds=summary.get("speeds"),
     )
-
-
-def _engine(summary: Summary) -> str | None:
-    try:
-        return engine_names(one["engine"] for one in summary["contributions"])
-    except (KeyError, TypeError):  # of an older version
-        return summary.get("engine")
 
 
 def _unfinished(store: Store, run: str, now: float) -> Row | None:
     entries = {entry.key.removeprefix(f"{run}/"): entry for entry in store.list(f"{run}/attempts/")}
     attempts = [key.split("/")[1] for key in entries if ATTEMPT.fullmatch(key.split("/")[1])]
     newest = f"attempts/{max(attempts)}" if attempts else ""
-    told = next((f"{newest}/{name}.json" for name in ("end", "status", "claim") if f"{newest}/{name}.json" in entries), "run.json")
+    told = next((name for name in ("end", "status", "claim") if f"{newest}/{name}.json" in entries), "run")
     age = max(now - max(entries[key].modified for key in entries if key.startswith(newest)), 0.0) if attempts else None
-    try:
-        found = _object(store, f"{run}/{told}")
-    except NotFound:
-        return None
-    if found is None:
-        return Row(run=run, state="damaged", reason=f"{told} is not a JSON object", age=age)
-    if told == "run.json":
-        return _not_begun(run, found)
     running = age is not None and age < SILENT
     row = Row(run=run, state="running" if running else "interrupted", reason=None if running else "killed", age=age)
-    if told.endswith("claim.json"):
-        return _claimed(row, found)
-    return _ended(row, found) if told.endswith("end.json") else _at_work(row, found)
-
-
-def _object(store: Store, key: str) -> Any:
-    """What a JSON object holds, none of whose fields is certain; None for what is no such object.  Raises NotFound."""
+    key = f"{run}/run.json" if told == "run" else f"{run}/{newest}/{told}.json"
     try:
-        found = json.loads(store.get(key))
-    except ValueError:
+        match told:
+            case "end":
+                return _ended(row, read_record(store, key, End))
+            case "status":
+                return _at_work(row, read_record(store, key, Status))
+            case "claim":
+                return replace(row, engine=read_record(store, key, Claim)["engine"])
+            case _:
+                return _not_begun(run, read_record(store, key, RunRecord))
+    except NotFound:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _not_begun(run: str, record: RunRecord) -> Row:
-    recipe = record.get("recipe", {})
-    name, epochs = recipe.get("name"), recipe.get("epochs")
+    recipe = record["recipe"]
+    epochs = recipe.get("epochs")
     return Row(
         run=run,
         state="interrupted",
         reason="no attempt has begun",
-        recipe=None if name is None else str(name),
-        epochs=None if epochs is None else int(epochs),
+        recipe=str(recipe.get("name", "")) or None,
+        epochs=epochs if isinstance(epochs, int) else None,
     )
-
-
-def _claimed(row: Row, claim: Claim) -> Row:
-    return replace(row, engine=claim.get("engine"))
 
 
 def _at_work(row: Row, status: Status) -> Row:
     return replace(
         row,
-        engine=status.get("engine"),
-        recipe=status.get("recipe"),
-        epoch=status.get("epoch"),
-        epochs=status.get("epochs"),
-        test_accuracy=status.get("test_accuracy"),
-        images_per_second=status.get("images_per_second"),
+        engine=status["engine"],
+        recipe=status["recipe"],
+        epoch=status["epoch"],
+        epochs=status["epochs"],
+        test_accuracy=status["test_accuracy"],
+        images_per_second=status["images_per_second"],
     )
 
 
 def _ended(row: Row, end: End) -> Row:
-    code = end.get("exit_code")
+    code = end["exit_code"]
     state = "finished" if code == Exit.DONE else "interrupted" if code in INTERRUPTED else "failed"
-    return replace(_at_work(row, end), state=state, reason=end.get("reason"))
+    return replace(_at_work(row, end), state=state, reason=end["reason"])

@@ -21,7 +21,6 @@ from job.runs.torchfile import TorchFile
 from job.storage.errors import NotFound
 from job.storage.files import local_errors, new_file_beside, sha256, without_secrets
 from job.storage.http import ANOTHER_SOURCE, Progress, download
-from job.storage.manifest import MANIFEST, Manifest
 from job.storage.opening import open_store
 
 FORMS = "a .safetensors or .pth file, its http(s):// or s3:// URL, or a finished run (FOLDER/ID or s3://bucket/prefix/ID)"
@@ -74,11 +73,10 @@ def model_file(run: Run, model: str, folder: Path) -> Path:
     """The object that a summary names (`checkpoints/NAME/model.safetensors`), verified by its manifest.  Raises JobError (65)."""
     *parents, name = model.split("/")
     where = f"{run.store.url}/{run.key(model)}"
-    content = run.read(*parents, MANIFEST)
-    try:
-        entry = Manifest.parse(content, where).files[name]
-    except (JobError, KeyError):
-        raise JobError(Exit.DATA, f"{where}: the checkpoint's MANIFEST.json is missing or does not list it.") from None
+    manifest = run.manifest(*parents)
+    entry = None if manifest is None else manifest.files.get(name)
+    if entry is None:
+        raise JobError(Exit.DATA, f"{where}: the checkpoint's MANIFEST.json is missing or does not list it.")
     target = folder / f"{entry.sha256}.safetensors"
     if not target.is_file() or entry.wrong_digest(target):
         try:

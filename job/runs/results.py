@@ -3,8 +3,6 @@
 `read_results("runs/my-run")` and `read_results("s3://bucket/prefix/my-run")` do the same.
 """
 
-import io
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +13,15 @@ from job.core.identity_records import Claim
 from job.core.records import Ending, MetricsLine, RunRecord, Summary
 from job.core.resource_records import AttemptRow, ResourceRow
 from job.runs.contributions import Contribution, contributions
+from job.runs.predictions import parse_predictions
+from job.runs.reading import LINES_BYTES, lines, sound_lines
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
 from job.storage.files import sha256_of
 from job.storage.opening import open_store
+
+FINAL_BYTES = 1 << 28
+"""of an object below `final/`; the largest, the predictions, have 400,000 for 10,000 images"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ def open_run(url: str) -> Run:
     if url.startswith("/") and not parent:
         parent = "/"
     run = Run(open_store(parent or "."), name)
-    if run.read("run.json") is None:
+    if run.record() is None:
         raise JobError(Exit.USAGE, f"{url}: there is no run (no run.json). `alexnet runs {parent or '.'}` lists those that are there.")
     return run
 
@@ -79,19 +82,20 @@ def open_run(url: str) -> Run:
 def read_results(url: str) -> Results:
     """Raises JobError: 2 where there is no run or it has not ended, 65 where an object is damaged or missing."""
     run = open_run(url)
-    summary: Summary | None = run.read("summary.json")
+    record, summary = run.record(), run.summary()
+    assert record is not None
     if summary is None:
         raise JobError(Exit.USAGE, f"{url}: this run has not ended (no summary.json). Continue it with --run-id {run.id}, or name another.")
-    predictions = np.load(io.BytesIO(final_object(run, summary, "predictions.npz")), allow_pickle=False)
+    logits, labels = predictions_of(run, record, summary)
     plots = {n.removeprefix("plots/").removesuffix(".png"): final_object(run, summary, n) for n in summary["final"] if n.endswith(".png")}
     return Results(
         id=run.id,
         url=url,
-        record=run.read("run.json"),
+        record=record,
         summary=summary,
-        lines=[json.loads(line) for line in final_object(run, summary, "metrics.jsonl").splitlines()],
-        logits=predictions["logits"],
-        labels=predictions["labels"],
+        lines=lines(MetricsLine, final_object(run, summary, "metrics.jsonl"), f"{url}: metrics.jsonl"),
+        logits=logits,
+        labels=labels,
         attempts=attempts_of(run),
         checkpoints=[str(name) for name in run.checkpoint_names()],
         resources=resources_of(run),
@@ -99,24 +103,30 @@ def read_results(url: str) -> Results:
     )
 
 
+def predictions_of(run: Run, record: RunRecord, summary: Summary) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Logits and labels of the test set, as `parse_predictions`."""
+    return parse_predictions(final_object(run, summary, "predictions.npz"), record, f"{run.url}: predictions.npz")
+
+
 def final_object(run: Run, summary: Summary, name: str) -> bytes:
     """One of the objects that the summary lists, verified.  Raises JobError (65)."""
-    where = f"{run.store.url}/{run.key('final', summary['attempt'], name)}"
+    key, listed = run.key("final", summary["attempt"], name), summary["final"].get(name)
+    where = f"{run.store.url}/{key}"
+    if listed is None:
+        raise JobError(Exit.DATA, f"{where} is not listed in summary.json. Expected what a finished run leaves.")
     try:
-        data = run.store.get(run.key("final", summary["attempt"], name))
+        data = run.store.get(key, FINAL_BYTES)
     except NotFound:
         raise JobError(Exit.DATA, f"{where} is missing, though summary.json lists it.") from None
-    if (found := sha256_of(data)) != summary["final"][name]["sha256"]:
-        raise JobError(Exit.DATA, f"{where} has SHA-256 {found[:12]}…, summary.json says {summary['final'][name]['sha256'][:12]}….")
+    if (found := sha256_of(data)) != listed["sha256"]:
+        raise JobError(Exit.DATA, f"{where} has SHA-256 {found[:12]}…, summary.json says {listed['sha256'][:12]}….")
     return data
 
 
 def attempts_of(run: Run) -> list[Attempt]:
-    """Oldest first."""
+    """Oldest first.  A damaged object of an attempt is as good as none: no result rests on it."""
     names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
-    return [
-        Attempt(name=name, claim=run.read("attempts", name, "claim.json"), end=run.read("attempts", name, "end.json")) for name in names
-    ]
+    return [Attempt(name=n, claim=run.claim_of(n), end=run.read_sound(Ending, "attempts", n, "end.json")) for n in names]
 
 
 def resources_of(run: Run) -> list[AttemptRow]:
@@ -126,6 +136,6 @@ def resources_of(run: Run) -> list[AttemptRow]:
 
 
 def rows_of(run: Run, attempt: str) -> list[ResourceRow]:
-    """The resource samples of one attempt."""
+    """The resource samples of one attempt, without damaged ones."""
     segments = run.store.list(run.key("attempts", attempt, "resources-"))
-    return [json.loads(line) for entry in segments for line in run.store.get(entry.key).splitlines()]
+    return [row for entry in segments for row in sound_lines(ResourceRow, run.store.get(entry.key, LINES_BYTES))]

@@ -4,7 +4,6 @@ Names carry the attempt, payload goes first and the manifest last, and nothing t
 writer can add, but never alter.  docs/design.md, "Two processes on one run".
 """
 
-import json
 import re
 import secrets
 import shutil
@@ -13,22 +12,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar
 
+from job.core import records
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
 from job.core.recipe import differences
-from job.core.records import CheckpointState, End, RunRecord, Status, Summary
+from job.core.records import CheckpointState, End, MetricsLine, RunRecord, Status, Summary
 from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
+from job.runs.reading import NewerFormatError, lines, read_record, record
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import encoded
 from job.storage.manifest import MANIFEST, Manifest
 from job.storage.store import Store
 
-ATTEMPT = re.compile(r"(\d{4})-([0-9a-f]{6})")
+ATTEMPT = re.compile(r"([0-9]{4})-([0-9a-f]{6})")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+Record = TypeVar("Record")
 RETAINED = 2
 """checkpoints that retention leaves, beside the best and the final one"""
+
+
+class Image(TypedDict):
+    """What any version's claim.json says."""
+
+    image: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,8 @@ class Checkpoint:
     name: CheckpointName
     folder: Path
     state: CheckpointState
+    lines: list[MetricsLine]
+    """of metrics.jsonl"""
 
 
 class Run:
@@ -58,14 +68,36 @@ class Run:
     def key(self, *parts: str) -> str:
         return "/".join((self.id, *parts))
 
-    def read(self, *parts: str) -> Any:
-        """A JSON object of the run, or None."""
+    def read(self, kind: type[Record], *parts: str) -> Record | None:
+        """A JSON object of the run, or None.  Raises JobError: 65 where it is damaged, 78 where it is of a newer version."""
         try:
-            return json.loads(self.store.get(self.key(*parts)))
+            return read_record(self.store, self.key(*parts), kind)
         except NotFound:
             return None
-        except ValueError as error:
-            raise JobError(Exit.DATA, f"{self.store.url}/{self.key(*parts)}: not JSON ({error}). Expected what a run leaves.") from error
+        except NewerFormatError as error:
+            raise self._naming_its_image(error) from None
+
+    def read_sound(self, kind: type[Record], *parts: str) -> Record | None:
+        """The same for what no result rests on: a damaged object is as good as none."""
+        try:
+            return self.read(kind, *parts)
+        except JobError as error:
+            if error.code is not Exit.DATA:
+                raise
+            return None
+
+    def manifest(self, *parts: str) -> Manifest | None:
+        """Of a folder of the run.  Raises as `read`."""
+        found = self.read(records.Manifest, *parts, MANIFEST)
+        return None if found is None else Manifest.of_record(found)
+
+    def _naming_its_image(self, error: JobError) -> JobError:
+        """The attempt before this one wrote it, as far as one can know."""
+        others = [name for name in self.store.folders(self.key("attempts") + "/") if name != self.attempt and ATTEMPT.fullmatch(name)]
+        with suppress(NotFound, JobError):
+            image = read_record(self.store, self.key("attempts", max(others, default="none"), "claim.json"), Image)["image"]
+            return JobError(error.code, f"{error} The newest attempt's image is {image or 'none (no container)'}.")
+        return error
 
     @property
     def url(self) -> str:
@@ -73,22 +105,20 @@ class Run:
         return f"{self.store.url.rstrip('/')}/{self.id}"
 
     def record(self) -> RunRecord | None:
-        record: RunRecord | None = self.read("run.json")
-        return record
+        return self.read(RunRecord, "run.json")
 
     def summary(self) -> Summary | None:
-        summary: Summary | None = self.read("summary.json")
-        return summary
+        return self.read(Summary, "summary.json")
 
     def claim_of(self, attempt: str) -> Claim | None:
-        claim: Claim | None = self.read("attempts", attempt, "claim.json")
-        return claim
+        return self.read_sound(Claim, "attempts", attempt, "claim.json")
 
     def begin(self, record: RunRecord) -> RunRecord:
         """Store run.json; returns the one that is there.  Raises JobError (78) where that is of another recipe, seed or dataset."""
         if self.store.put_if_absent(self.key("run.json"), encoded(record)):
             return record
-        stored: RunRecord = self.read("run.json")
+        stored = self.record()
+        assert stored is not None
         mine, theirs = ({**r["recipe"], "seed": r["seed"], "data fingerprint": r["data"]["fingerprint"]} for r in (record, stored))
         if different := differences(mine, theirs):
             raise JobError(
@@ -145,12 +175,11 @@ class Run:
 
     def fetch_checkpoint(self, name: CheckpointName, folder: Path) -> Checkpoint:
         """Copy and verify.  Raises JobError (65), naming the object."""
-        content = self.read("checkpoints", str(name), MANIFEST)
-        if content is None:
+        manifest = self.manifest("checkpoints", str(name))
+        if manifest is None:
             raise JobError(Exit.DATA, "its MANIFEST.json is missing, so it was never completed or is being deleted")
         target = folder / str(name)
         target.mkdir(parents=True, exist_ok=True)
-        manifest = Manifest.parse(content, f"its {MANIFEST}")
         if sorted(manifest.files) != sorted(CHECKPOINT_FILES):
             listed = ", ".join(map(repr, manifest.files))
             raise JobError(Exit.DATA, f"its MANIFEST.json lists {listed}. Expected {', '.join(CHECKPOINT_FILES)}")
@@ -161,7 +190,19 @@ class Run:
                 raise JobError(Exit.DATA, f"{file} is missing") from None
             if found := entry.wrong_digest(target / file):
                 raise JobError(Exit.DATA, f"{file} has SHA-256 {found[:12]}…, its manifest says {entry.sha256[:12]}…")
-        return Checkpoint(name=name, folder=target, state=json.loads((target / "state.json").read_text()))
+        where = f"{self.store.url}/{self.key('checkpoints', str(name))}"
+        return Checkpoint(
+            name=name,
+            folder=target,
+            state=self._state(target / "state.json", f"{where}/state.json"),
+            lines=lines(MetricsLine, (target / "metrics.jsonl").read_bytes(), f"{where}/metrics.jsonl"),
+        )
+
+    def _state(self, path: Path, where: str) -> CheckpointState:
+        try:
+            return record(CheckpointState, path.read_bytes(), where)
+        except NewerFormatError as error:
+            raise self._naming_its_image(error) from None
 
     def prune(self, best: str | None) -> None:
         """Delete what is older than the newest two good checkpoints, each manifest first, but for `best` and what those two call best.
@@ -181,15 +222,8 @@ class Run:
 
     def _best_by(self, name: CheckpointName) -> str | None:
         """The best checkpoint by the account of this one, which may be continued from."""
-        try:
-            best: str | None = self.read("checkpoints", str(name), "state.json")["progress"]["best"]
-            return best
-        except (KeyError, TypeError):
-            return None
-        except JobError as error:
-            if error.code is not Exit.DATA:
-                raise
-            return None
+        state = self.read_sound(CheckpointState, "checkpoints", str(name), "state.json")
+        return state and state["progress"]["best"]
 
     def commit(self, summary: Summary) -> None:
         """Put the summary, once: the run is complete.  Raises JobError (0) if another attempt has done so."""

@@ -144,7 +144,7 @@ class Delivery:
 
     def _check_record(self) -> None:
         """The two must be one run."""
-        ours, theirs = self.here.read("run.json"), self.there.read("run.json")
+        ours, theirs = self.here.record(), self.there.record()
         if ours is None and theirs is None:
             raise JobError(Exit.DATA, f"run {self.here.id}: there is no run.json, neither in {self.source.url} nor in {self.target.url}.")
         if ours is None or theirs is None or ours == theirs:

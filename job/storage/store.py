@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from job.core.exits import Exit
+from job.core.exits import Exit, JobError
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import TEMPORARY, local_errors, new_file_beside
 
@@ -54,10 +54,14 @@ class Store(ABC):
     def conditional(self) -> bool:
         """Is `put_if_absent` exclusive?  Found out once, by a race; a store that cannot be asked raises, and is asked again next time."""
 
-    def get(self, key: str) -> bytes:
-        """The whole object.  Raises NotFound."""
-        file = BytesIO()
-        self._copy(checked(key), file)
+    def get(self, key: str, limit: int | None = None) -> bytes:
+        """The whole object.  Raises NotFound, and JobError (65) for one of more than `limit` bytes, after no more than these."""
+        file = BytesIO() if limit is None else _Limited(limit)
+        try:
+            self._copy(checked(key), file)
+        except _TooLong:
+            message = f"{self.url}/{key} is longer than {limit} bytes, which no object of its kind is. It is damaged, or somebody's own."
+            raise JobError(Exit.DATA, message) from None
         return file.getvalue()
 
     def download(self, key: str, path: Path) -> None:
@@ -136,6 +140,23 @@ class Store(ABC):
         """All objects whose keys begin with `prefix`, sorted by key."""
         found = (entry for entry in self._entries(checked_prefix(prefix)) if is_key(entry.key))
         return sorted(found, key=lambda entry: entry.key)
+
+
+class _TooLong(Exception):  # noqa: N818  turned into a JobError that names the object
+    """More than the limit has come."""
+
+
+class _Limited(BytesIO):
+    """Memory for so many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._limit:
+            raise _TooLong
+        return super().write(data)
 
 
 def is_key(key: str) -> bool:

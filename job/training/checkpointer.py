@@ -9,7 +9,7 @@ from job.core.architecture import Architecture
 from job.core.identity_records import ContributionRecord
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
-from job.core.records import CheckpointState
+from job.core.records import FORMAT, CheckpointState
 from job.core.time_ledger import TimeLedger
 from job.engines import Network, Tensors
 from job.runs.checkpoint import CheckpointName
@@ -19,7 +19,7 @@ from job.runs.statefile import read_state, state_bytes, write_state
 from job.runs.tensorfile import read_tensors
 from job.storage.files import encoded, local_errors
 from job.training.attempt import Attempt
-from job.training.progress import Progress, from_jsonl, to_jsonl
+from job.training.progress import Progress, to_jsonl
 
 
 class Checkpointer:
@@ -48,7 +48,7 @@ class Checkpointer:
             self._network.load(initial_state(self._recipe, self._architecture, self._attempt.record["seed"], self._init_from), [])
             return
         self._network.load(*read_state(found.folder, self._recipe, self._architecture))
-        progress.restore(found.state["progress"], from_jsonl((found.folder / "metrics.jsonl").read_text()), self._contributions(found))
+        progress.restore(found.state["progress"], found.lines, self._contributions(found))
         self._ledger.resume(found.state.get("ledger", {}))
         self.newest = found.name
         shutil.rmtree(found.folder)
@@ -107,6 +107,7 @@ class Checkpointer:
         if best:
             progress.record_best(str(name), accuracy or 0.0)
         state: CheckpointState = {
+            "format": FORMAT,
             "progress": progress.state,
             "engine": self._attempt.engine,
             "ledger": self._ledger.state(),

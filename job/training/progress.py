@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,7 +194,3 @@ def check_finite(value: float, name: str, step: int) -> None:
 
 def to_jsonl(lines: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-
-
-def from_jsonl(text: str) -> list[MetricsLine]:
-    return [cast(MetricsLine, json.loads(line)) for line in text.splitlines()]

@@ -15,7 +15,7 @@ from job.core import metrics
 from job.core.architecture import Architecture
 from job.core.identity_records import Claim, ContributionRecord, Environment
 from job.core.recipe import Recipe
-from job.core.records import ExtraTests, FileEntry, MetricsLine, PlatformSpeed, RunRecord, Seconds, Summary
+from job.core.records import FORMAT, ExtraTests, FileEntry, MetricsLine, PlatformSpeed, RunRecord, Seconds, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts, ResourceRow
 from job.core.throughput import speeds_by_platform
 from job.data.dataset import Dataset
@@ -109,7 +109,7 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
         accuracy = metrics.accuracy(logits[:seen], test.labels[:seen]) if seen else None
         extra["truncated_test"] = {"images": seen, "test_accuracy": accuracy}
     return {
-        "format": 1,
+        "format": FORMAT,
         "run": outcome.run.id,
         **outcome.environment,
         "recipe": recipe.name,
@@ -123,7 +123,7 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
         "model_epoch": chosen["epoch"],
         "train_accuracy": chosen["train_accuracy"],
         "test_accuracy": hits / len(test),
-        "test_accuracy_interval_95": list(metrics.wilson(hits, len(test))),
+        "test_accuracy_interval_95": metrics.wilson(hits, len(test)),
         "test_images": len(test),
         "test_loss": metrics.cross_entropy(logits, test.labels),
         "images_per_second": medians[-1]["images_per_second"],

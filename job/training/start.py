@@ -11,7 +11,7 @@ import psutil
 from job.analysis.efficiency import closing_lines, speed_text
 from job.core.exits import Exit
 from job.core.recipe import Recipe
-from job.core.records import RunRecord, Summary
+from job.core.records import FORMAT, RunRecord, Summary
 from job.core.schedule import rate_factors
 from job.core.time_ledger import TimeLedger
 from job.data import dataset, sources
@@ -92,7 +92,7 @@ def attempt(
     ledger = TimeLedger(before=time.time() - psutil.Process().create_time())
     progress = Progress(Workload.of(recipe, data.train.labels, options.seed))
     record: RunRecord = {
-        "format": 1,
+        "format": FORMAT,
         "threads": threads,
         "recipe": recipe.as_dict(),
         "seed": options.seed,

@@ -13,8 +13,9 @@ from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.runs.checkpoint import CheckpointName
 from job.runs.run import Run
-from job.storage.files import encoded, sha256_of
+from job.storage.files import encoded
 from job.storage.folder import FolderStore
+from tests.support.records import entry, summary
 
 MODEL = "checkpoints/step-00000010-0001-abcdef/model.safetensors"
 IMAGES = 2_000
@@ -42,7 +43,7 @@ class Oracle:
 
     def __init__(self, run: Run, logits: np.ndarray, fingerprint: str, precision: str) -> None:
         self.run, self.found = run, logits
-        self.record = {"data": {"fingerprint": fingerprint}}
+        self.record = {"data": {"fingerprint": fingerprint, "test_images": IMAGES, "classes": ["a"] * 10}}
         self.summary, self.checkpoint = run.summary(), CheckpointName.parse(MODEL.split("/")[1])
         self.recipe = Recipe(precision=precision)  # type: ignore[arg-type]
 
@@ -58,12 +59,12 @@ def evaluated(tmp_path: Path, changed: int, precision: str = "fp32", fingerprint
     now = stored.copy()
     now[first : first + changed, 5] = 2
     with (tmp_path / "predictions.npz").open("wb") as file:
-        np.savez(file, logits=stored)
+        np.savez(file, logits=stored, labels=labels)
     data = (tmp_path / "predictions.npz").read_bytes()
     store = FolderStore(tmp_path / "store")
     store.put("r/final/0001-abcdef/predictions.npz", data)
-    final = {"predictions.npz": {"sha256": sha256_of(data), "size": len(data)}}
-    store.put("r/summary.json", encoded({"attempt": "0001-abcdef", "final": final, "model": MODEL, "test_accuracy": 0.75}))
+    final = {"predictions.npz": entry(data)}
+    store.put("r/summary.json", encoded(summary(final=final, model=MODEL, test_accuracy=0.75)))
     split = SimpleNamespace(images=None, labels=labels)
     images: Any = SimpleNamespace(test=split, fingerprint="f")
     oracle: Any = Oracle(Run(store, "r"), now, fingerprint, precision)

@@ -15,18 +15,19 @@ GPU = {
     "index": 0,
     "utilization_percent": 97,
     "throttle_reasons": [],
-    "memory_used_bytes": 5e9,
-    "memory_total_bytes": 80e9,
+    "memory_used_bytes": 5_000_000_000,
+    "memory_total_bytes": 80_000_000_000,
     "sm_clock_mhz": 1200,
 }
 HEALTHY = {
+    "time": 0.0,
     "interval_seconds": 1.0,
     "process_cpu_cores": 1.0,
     "container_cpu_limit_cores": 4.0,
-    "container_memory_bytes": 2e9,
-    "container_memory_limit_bytes": 8e9,
-    "host_memory_used_bytes": 30e9,
-    "host_memory_total_bytes": 31e9,
+    "container_memory_bytes": 2_000_000_000,
+    "container_memory_limit_bytes": 8_000_000_000,
+    "host_memory_used_bytes": 30_000_000_000,
+    "host_memory_total_bytes": 31_000_000_000,
     "container_throttled_seconds_per_second": 0.0,
     "attempt": "0001-abcdef",
     "gpus": [GPU],
@@ -66,9 +67,9 @@ def test_a_run_without_any_figures_of_the_machine_has_no_findings():
     ("samples", "title"),
     [
         (rows(gpu={"utilization_percent": 35}), "The GPU waits for the host"),
-        (rows(container_memory_bytes=7.5e9), "Memory near the container's limit"),
+        (rows(container_memory_bytes=7_500_000_000), "Memory near the container's limit"),
         (rows(container_memory_limit_bytes=None), "Memory near the node's limit"),
-        (rows(gpu={"memory_used_bytes": 79e9}), "GPU memory near its limit"),
+        (rows(gpu={"memory_used_bytes": 79_000_000_000}), "GPU memory near its limit"),
         (rows(container_out_of_memory_kills=2), "The kernel killed a process of this container for its memory"),
         (rows(container_throttled_seconds_per_second=0.4), "The CPU quota holds the process back"),
         (rows(gpu={"throttle_reasons": ["hardware_thermal"]}), "The GPU is too hot for its clock"),
@@ -119,7 +120,7 @@ def test_throttling_of_a_few_samples_is_none():
 
 def test_a_finding_says_what_when_and_what_to_change():
     samples = rows()
-    samples[7:10] = [{**row, "container_memory_bytes": 7.5e9 + row["step"]} for row in samples[7:10]]
+    samples[7:10] = [{**row, "container_memory_bytes": 7_500_000_000 + row["step"]} for row in samples[7:10]]
     (found,) = findings(time=TIME, rows=samples)
     assert found["seen"].startswith("7.50 of 8.00 GB were in use (94%)")
     assert found["when"] == "in 3 of 20 samples, from step 70 to 90; most at step 90"
@@ -127,7 +128,7 @@ def test_a_finding_says_what_when_and_what_to_change():
 
 
 def test_what_the_last_sample_tells():
-    assert probably_out_of_memory({**HEALTHY, "container_memory_bytes": 7.9e9}) == (
+    assert probably_out_of_memory({**HEALTHY, "container_memory_bytes": 7_900_000_000}) == (
         "probably out of memory: in its last sample 7.90 of the container's 8.00 GB were in use"
     )
     without_limit = {**HEALTHY, "container_memory_limit_bytes": None}
@@ -152,8 +153,8 @@ def put(run, name, *samples):
 
 
 def test_a_previous_attempt_that_was_killed_near_its_limit(run):
-    put(run, "resources-9999.jsonl", {**HEALTHY, "container_memory_bytes": 7.9e9})
-    put(run, "resources-10000.jsonl", HEALTHY, {**HEALTHY, "container_memory_bytes": 7.8e9})
+    put(run, "resources-9999.jsonl", {**HEALTHY, "container_memory_bytes": 7_900_000_000})
+    put(run, "resources-10000.jsonl", HEALTHY, {**HEALTHY, "container_memory_bytes": 7_800_000_000})
     assert describe_previous_attempt(run) == (
         "attempt 0002-bbbbbb ended without a word: probably out of memory: in its last sample 7.80 of the container's 8.00 GB were in use"
     )

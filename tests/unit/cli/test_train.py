@@ -15,9 +15,9 @@ def test_a_terminal_that_was_closed_ends_nothing(form: str, monkeypatch: pytest.
         monkeypatch.setattr("sys.stderr", stderr)
         display = Display(form)
         assert display.terminal is (form == "auto")
-        display.show(1, 10, 2.3, 100.0)
+        display.show(1, 10, 2.3, 100.0, 60.0)
         os.close(master)
         for number in (2, 3):
             display.say("a line")
-            display.show(number, 10, 2.3, 100.0)
+            display.show(number, 10, 2.3, 100.0, 60.0)
         display.close()

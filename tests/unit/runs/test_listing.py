@@ -1,24 +1,28 @@
 """`alexnet runs`: what a listing and one object tell of a run, in each state, and how many objects that takes."""
 
+import json
 import os
 import re
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from job.cli.runs import runs
 from job.core.exits import Exit
+from job.core.validation import STEERING
 from job.runs.listing import Row, list_runs, sorted_rows
 from job.storage.files import encoded
 from job.storage.folder import FolderStore
 from job.storage.store import Entry
+from tests.support.records import claim, end, run_record, status, summary
 
 NOW = 2_000_000_000.0
-FACTS = {"engine": "torch", "recipe": "default", "epochs": 20, "test_accuracy": 0.5, "images_per_second": 900.0}
-AT_WORK = {**FACTS, "epoch": 7, "step": 2730, "steps": 7800}
 
 
 class Counting(FolderStore):
@@ -31,8 +35,8 @@ class Counting(FolderStore):
     def now(self) -> float:
         return NOW
 
-    def get(self, key: str) -> bytes:
-        found = super().get(key)
+    def get(self, key: str, limit: int | None = None) -> bytes:
+        found = super().get(key, limit)
         self.reads[key.split("/")[0]] += 1
         return found
 
@@ -55,35 +59,44 @@ def only(store: Counting) -> Row:
 
 
 def begun(store: FolderStore, run: str = "r", attempt: str = "0001-abcdef", age: float = 0.0) -> str:
-    put(store, f"{run}/run.json", {"recipe": {"name": "default", "epochs": 20}, "seed": 0}, age)
-    put(store, f"{run}/attempts/{attempt}/claim.json", {"engine": "torch"}, age)
+    put(store, f"{run}/run.json", run_record(), age)
+    put(store, f"{run}/attempts/{attempt}/claim.json", claim(), age)
     return f"{run}/attempts/{attempt}"
 
 
 def test_a_finished_run(store: Counting) -> None:
     attempt = begun(store)
-    put(store, f"{attempt}/status.json", AT_WORK)
-    put(store, f"{attempt}/end.json", {**AT_WORK, "exit_code": 0, "reason": "finished"})
-    put(store, "r/summary.json", {**FACTS, "test_accuracy": 0.9, "run": "r"})
+    put(store, f"{attempt}/status.json", status())
+    put(store, f"{attempt}/end.json", end(0, "finished"))
+    put(store, "r/summary.json", summary())
     assert only(store) == Row(
-        run="r", state="finished", engine="torch", recipe="default", epoch=20, epochs=20, test_accuracy=0.9, images_per_second=900.0
+        run="r",
+        state="finished",
+        engine="torch",
+        recipe="default",
+        epoch=20,
+        epochs=20,
+        test_accuracy=0.9,
+        images_per_second=900.0,
+        speeds=[],
     )
 
 
 def test_a_run_of_two_engines(store: Counting) -> None:
-    speeds = [{"engine": "torch", "images_per_second": 120.0}, {"engine": "tensorflow", "images_per_second": 98.0}]
-    contributions = [{"engine": engine} for engine in ("torch", "torch", "tensorflow")]
-    put(store, "r/summary.json", {**FACTS, "contributions": contributions, "speeds": speeds})
+    speeds = [{"engine": name, "device": "cpu", "images_per_second": speed} for name, speed in (("torch", 120.0), ("tensorflow", 98.0))]
+    steps = {"attempt": "0001-abcdef", "first_step": 1, "last_step": 2}
+    contributions = [claim(engine=engine, **steps) for engine in ("torch", "torch", "tensorflow")]
+    put(store, "r/summary.json", summary(contributions=contributions, speeds=speeds))
     row = only(store)
     assert (row.engine, row.speeds) == ("torch → tensorflow", speeds)
     shown = CliRunner().invoke(runs, [str(store.root)])
-    assert re.search(r"torch → tensorflow +default +20/20 +50\.0 % +120 → 98 +finished", shown.output), shown.output
+    assert re.search(r"torch → tensorflow +default +20/20 +90\.0 % +120 → 98 +finished", shown.output), shown.output
 
 
 @pytest.mark.parametrize(("age", "state", "reason"), [(5, "running", None), (119, "running", None), (121, "interrupted", "killed")])
 def test_a_run_at_work_and_one_that_fell_silent(age: float, state: str, reason: str | None, store: Counting) -> None:
     attempt = begun(store, age=5000)
-    put(store, f"{attempt}/status.json", AT_WORK, age)
+    put(store, f"{attempt}/status.json", status(), age)
     row = only(store)
     assert (row.state, row.reason, row.epoch, row.epochs, row.engine, row.age) == (state, reason, 7, 20, "torch", age)
 
@@ -101,47 +114,74 @@ def test_before_the_first_status(age: float, state: str, store: Counting) -> Non
 )
 def test_an_attempt_that_ended(code: int, state: str, store: Counting) -> None:
     attempt = begun(store, age=900)
-    put(store, f"{attempt}/status.json", AT_WORK, 600)
-    put(store, f"{attempt}/end.json", {**AT_WORK, "exit_code": code, "reason": "so it was"}, 590)
+    put(store, f"{attempt}/status.json", status(), 600)
+    put(store, f"{attempt}/end.json", end(code), 590)
     row = only(store)
     assert (row.state, row.reason, row.epoch, row.age) == (state, "so it was", 7, 590)
 
 
 def test_every_exit_code_has_a_state(store: Counting) -> None:
     for code in Exit:
-        put(store, f"{begun(store, f'run-{int(code)}')}/end.json", {"exit_code": int(code)})
+        put(store, f"{begun(store, f'run-{int(code)}')}/end.json", end(int(code)))
     assert {row.state for row in list_runs(store)} == {"finished", "interrupted", "failed"}
 
 
 def test_the_newest_attempt_counts(store: Counting) -> None:
-    put(store, f"{begun(store, attempt='0009-ffffff')}/end.json", {"exit_code": 76})
-    put(store, f"{begun(store, attempt='0010-000000')}/status.json", {**AT_WORK, "epoch": 9}, 10)
+    put(store, f"{begun(store, attempt='0009-ffffff')}/end.json", end(76))
+    put(store, f"{begun(store, attempt='0010-000000')}/status.json", status(epoch=9), 10)
     row = only(store)
     assert (row.state, row.epoch, row.age) == ("running", 9, 0)
 
 
 def test_a_run_that_nobody_began(store: Counting) -> None:
-    put(store, "r/run.json", {"recipe": {"name": "mine", "epochs": 3}})
+    put(store, "r/run.json", run_record(recipe={"name": "mine", "epochs": 3}))
     row = only(store)
     assert (row.state, row.recipe, row.epochs, row.age) == ("interrupted", "mine", 3, None)
 
 
 @pytest.mark.parametrize("key", ["summary.json", "attempts/0001-abcdef/end.json", "attempts/0001-abcdef/status.json"])
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"epochs": "\x1b[31m"}', b"[" + b" " * 2_000_000 + b"]"])
 def test_one_damaged_run_does_not_hide_the_others(key: str, content: bytes, store: Counting) -> None:
     begun(store, "bad")
     put(store, f"bad/{key}", content)
-    put(store, "good/summary.json", FACTS)
+    put(store, "good/summary.json", summary())
     bad, good = list_runs(store)
     assert (bad.run, bad.state) == ("bad", "damaged")
     assert key in (bad.reason or "")
     assert (good.run, good.state) == ("good", "finished")
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda v: st.lists(v, max_size=2) | st.dictionaries(st.text(), v, max_size=2),
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["summary", "end", "status", "claim", "run"]), st.data())
+def test_no_object_takes_down_the_listing_or_reaches_the_terminal(name: str, data: st.DataObject) -> None:
+    """A sound record with some fields replaced by anything."""
+    record: Any = {"summary": summary(), "end": end(70), "status": status(), "claim": claim(), "run": run_record()}[name]
+    changed = {**record, **data.draw(st.dictionaries(st.sampled_from(sorted(record)), VALUES, max_size=3))}
+    with tempfile.TemporaryDirectory() as folder:
+        place = "bad/" if name in ("summary", "run") else "bad/attempts/0001-abcdef/"
+        FolderStore(Path(folder)).put(f"{place}{name}.json", json.dumps(changed).encode())
+        done = CliRunner().invoke(runs, [folder], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "bad" in done.output
+    assert not STEERING.search(done.output.replace("\n", ""))
+
+
+def test_a_run_of_a_newer_version(store: Counting) -> None:
+    put(store, "r/summary.json", {"format": 2, "everything": "else"})
+    row = only(store)
+    assert (row.state, "its format is 2, this one reads 1" in str(row.reason)) == ("newer version", True)
+
+
 def test_what_is_no_run(store: Counting) -> None:
     put(store, "data/data_batch_1.bin", b"x")
     put(store, "report.html", b"x")
-    put(store, "-odd/summary.json", FACTS)
+    put(store, "-odd/summary.json", summary())
     assert list_runs(store) == []
 
 

@@ -24,6 +24,7 @@ from job.runs.pretrained import fetch_weights
 from job.runs.tensorfile import read_tensors, write_tensors
 from job.runs.torchfile import STORAGES, _Refused, described
 from job.storage.files import encoded, sha256
+from tests.support.records import run_record, summary
 
 SHAPES = {"features.0.weight": (2, 3, 1, 1), "features.0.bias": (2,), "classifier.6.weight": (1000, 2)}
 
@@ -248,8 +249,8 @@ def make_run(folder: Path, arrays: dict[str, np.ndarray]) -> Path:
     write_tensors(model, SHAPES, "float32", arrays.items())
     listed = {"model.safetensors": {"size": model.stat().st_size, "sha256": sha256(model)}}
     (checkpoint / "MANIFEST.json").write_bytes(encoded({"files": listed}))
-    (folder / "run" / "run.json").write_bytes(encoded({"seed": 0}))
-    (folder / "run" / "summary.json").write_bytes(encoded({"model": f"checkpoints/{checkpoint.name}/model.safetensors"}))
+    (folder / "run" / "run.json").write_bytes(encoded(run_record()))
+    (folder / "run" / "summary.json").write_bytes(encoded(summary(model=f"checkpoints/{checkpoint.name}/model.safetensors")))
     return model
 
 
@@ -265,6 +266,18 @@ def test_the_model_of_a_run(tmp_path: Path, arrays: dict[str, np.ndarray]) -> No
     refused(tmp_path / "run", Exit.USAGE, "has not ended", cache=tmp_path / "another")
     (tmp_path / "no-run").mkdir()
     refused(tmp_path / "no-run", Exit.USAGE, "there is no run", cache=tmp_path / "another")
+
+
+def test_a_manifest_that_would_lead_elsewhere(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """What is outside of the cache stays, whatever a bucket says."""
+    model, mine = make_run(tmp_path, arrays), tmp_path / "mine.safetensors"
+    mine.write_text("precious")
+    listed = {"model.safetensors": {"size": model.stat().st_size, "sha256": f"{tmp_path}/mine"}}
+    model.with_name("MANIFEST.json").write_bytes(encoded({"files": listed}))
+    refused(tmp_path / "run", Exit.DATA, "sha256: expected a text of the form", cache=tmp_path / "cache")
+    (tmp_path / "run" / "summary.json").write_bytes(encoded({**summary(), "model": "checkpoints/../../mine.safetensors"}))
+    refused(tmp_path / "run", Exit.DATA, "model: expected a text of the form", cache=tmp_path / "cache")
+    assert mine.read_text() == "precious"
 
 
 @pytest.fixture(scope="module")

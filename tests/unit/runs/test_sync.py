@@ -3,26 +3,19 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from job.core.exits import Exit, JobError
-from job.core.recipe import Recipe
 from job.runs.sync import sync
 from job.runs.tensorfile import write_tensors
 from job.storage.errors import StoreError
-from job.storage.files import encoded, sha256_of
+from job.storage.files import encoded
 from job.storage.folder import FolderStore
+from tests.support.records import ATTEMPT, STEP, committed, entry, run_record
 
-ATTEMPT = "0001-abcdef"
-STEP = f"checkpoints/step-00000010-{ATTEMPT}"
-RECORD = {"format": 1, "recipe": Recipe().as_dict(), "seed": 0, "threads": 1, "data": {"name": "digits", "fingerprint": "f" * 64}}
-
-
-def facts(data: bytes) -> dict[str, Any]:
-    return {"size": len(data), "sha256": sha256_of(data)}
+RECORD = run_record()
 
 
 @pytest.fixture
@@ -38,12 +31,12 @@ def here(tmp_path: Path) -> Path:
         write_tensors(run / STEP / f"{name}.safetensors", {"a": (2, 3)}, "float32", [("a", np.ones((2, 3), np.float32))])
     (run / STEP / "state.json").write_text("{}\n")
     (run / STEP / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n')
-    (run / STEP / "MANIFEST.json").write_bytes(encoded({"files": {p.name: facts(p.read_bytes()) for p in (run / STEP).iterdir()}}))
+    (run / STEP / "MANIFEST.json").write_bytes(encoded({"files": {p.name: entry(p.read_bytes()) for p in (run / STEP).iterdir()}}))
     final = run / "final" / ATTEMPT
     (final / "metrics.jsonl").write_text("{}\n")
     (final / "plots" / "loss.png").write_bytes(b"png")
-    listed = {name: facts((final / name).read_bytes()) for name in ("metrics.jsonl", "plots/loss.png")}
-    (run / "summary.json").write_bytes(encoded({"attempt": ATTEMPT, "model": f"{STEP}/model.safetensors", "final": listed}))
+    listed = {name: entry((final / name).read_bytes()) for name in ("metrics.jsonl", "plots/loss.png")}
+    (run / "summary.json").write_bytes(encoded(committed(final=listed)))
     return tmp_path / "here"
 
 
@@ -192,7 +185,7 @@ def test_what_readers_trust_stays(here: Path, there: FolderStore) -> None:
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_another_attempts_summary_stays(here: Path, there: FolderStore, ours: bool) -> None:
-    theirs = encoded({"attempt": "0002-aaaaaa", "model": "checkpoints/x/model.safetensors", "final": {}})
+    theirs = encoded(committed(attempt="0002-aaaaaa"))
     there.put("r/run.json", encoded(RECORD))
     there.put("r/summary.json", theirs)
     if not ours:

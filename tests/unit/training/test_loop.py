@@ -26,6 +26,7 @@ from job.training.options import Options
 from job.training.progress import Progress
 from job.training.stopping import Stopped, StopSignal
 from tests.support.numpy_engine import NumpyNetwork
+from tests.support.records import entry
 from tests.support.trainer import RECIPE, STEPS, Log, Refusing, Trainer, at_step, once, terminate
 
 
@@ -243,6 +244,30 @@ def test_the_best_checkpoint_is_the_result(trainer: Trainer) -> None:
     assert f"all after epoch 1, the best on the validation images ({first['validation_accuracy']:.2%})" in trainer.log.lines[-1]
     assert f"validation accuracy {first['validation_accuracy']:.2%}" not in trainer.log.lines[-1]
     assert trainer.checkpoints == [30, 20, 10], "the best one stays"
+
+
+def test_a_checkpoint_of_a_newer_version(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """78, not a step back to an older one, and the image to use."""
+    monkeypatch.setenv("ALEXNET_IMAGE", "alexnet:2.0")
+    assert trainer.attempt(before_step=at_step(3, terminate)) is Exit.TERMINATED
+    folder = trainer.store.root / f"r/checkpoints/{trainer.run.checkpoint_names()[0]}"
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**state, "format": 2, "progress": {"unknown": 1}}))
+    listed = {path.name: entry(path.read_bytes()) for path in folder.iterdir() if path.name != "MANIFEST.json"}
+    (folder / "MANIFEST.json").write_text(json.dumps({"files": listed}))
+    with pytest.raises(JobError, match=r"state\.json was written by a newer version.*its format is 2.*image is alexnet:2\.0") as caught:
+        trainer.attempt()
+    assert (caught.value.code, trainer.end["exit_code"]) == (Exit.CONFIGURATION, Exit.CONFIGURATION)
+
+
+def test_records_of_other_attempts_that_are_damaged(undisturbed: Trainer, trainer: Trainer) -> None:
+    """They end nothing: no result rests on them."""
+    assert trainer.attempt(before_step=at_step(3, terminate)) is Exit.TERMINATED
+    attempt = trainer.end["attempt"]
+    for name in ("end.json", "claim.json", "resources-0001.jsonl"):
+        trainer.store.put(f"r/attempts/{attempt}/{name}", b'{"gpus": ' * 100_000)
+    assert trainer.attempt() is Exit.DONE
+    assert trainer.trained == undisturbed.trained
 
 
 def test_not_learning_is_said(trainer: Trainer) -> None:
