@@ -62,7 +62,7 @@ push: ## both images, to REGISTRY
 	@test -n '$(REGISTRY)' || { echo 'push: REGISTRY is empty. Give one, for example make push REGISTRY=ghcr.io/you'; exit 2; }
 	$(foreach i,$(IMAGES),$(DOCKER) push $(call IMAGE,$i) &&) true
 
-export GPU LOAD NAMESPACE KEEP ROWS
+export GPU LOAD KEEP ROWS
 e2e-cluster: $(STAMP) ## the manifests on the current kubectl context; GPU=0 without GPUs, LOAD=COMMAND to bring images, TAG=, REGISTRY=
 	TAG='$(TAG)' REGISTRY='$(REGISTRY)' $(PY) -m tests.cluster
 

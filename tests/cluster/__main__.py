@@ -1,10 +1,12 @@
-"""`make e2e-cluster`: the manifests on a real cluster, the current kubectl context.
+"""`make e2e-cluster`: the manifests on a real cluster, the current kubectl context, which is printed first.
 
+Everything happens in a namespace of its own with a new name, which is deleted at the end unless KEEP=1; no other namespace is touched.
 Variables: GPU=0 patches the GPU's request and the device away; TAG, REGISTRY name the images; LOAD is a command that is called with each
-image first; NAMESPACE (alexnet-e2e) is made, and deleted at the end unless KEEP=1; ROWS=1,4 runs some rows only (all from 3 on need 2).
+image first; ROWS=1,4 runs some rows only (all from 3 on need 2).
 """
 
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import traceback
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.cluster.jobs import GPU, Cluster, image
-from tests.cluster.kubectl import ROOT, Failed, read
+from tests.cluster.kubectl import ROOT, Failed, context, own_namespace, read
 from tests.cluster.rows import FILES, ROWS
 
 
@@ -24,13 +26,6 @@ def prepare(c: Cluster) -> None:
             print(f"{load} {name}", flush=True)
             if code := subprocess.run([*shlex.split(load), name], check=False, cwd=ROOT).returncode:
                 sys.exit(f"LOAD: `{load} {name}` ended with {code}. Expected a command that brings this image to the cluster's nodes.")
-    namespace = {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": c.k.name, "labels": {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}},
-    }
-    c.k.run("delete", "namespace", c.k.name, "--ignore-not-found", "--wait", seconds=300)
-    c.k.apply(namespace)
     if not GPU:
         print("GPU=0: the Jobs run without nvidia.com/gpu and with --device=cpu, but for the one that must end with 78", flush=True)
     print("the trainings are small: --recipe=digits --data=digits --width=0.0625 --threads=1, and ask for 100m of CPU", flush=True)
@@ -43,7 +38,13 @@ def needed() -> list[str]:
 
 
 def main() -> int:
-    c = Cluster(os.environ.get("NAMESPACE") or "alexnet-e2e")
+    name = f"alexnet-e2e-{secrets.token_hex(4)}"
+    print(f"context {context()}\nnamespace {name}, which is made for this", flush=True)
+    with own_namespace(name, keep=os.environ.get("KEEP") == "1"):
+        return run(Cluster(name))
+
+
+def run(c: Cluster) -> int:
     chosen = [int(n) for n in os.environ.get("ROWS", "").split(",") if n] or list(range(1, len(ROWS) + 1))
     prepare(c)
     table: list[tuple[int, str, bool, str]] = []
@@ -58,8 +59,6 @@ def main() -> int:
                 c.k.run("delete", "jobs", "-l", "app.kubernetes.io/instance!=alexnet-bucket", "--wait=false")  # for the rows to come
             table.append((number, " ".join((row.__doc__ or "").split()), held, said))
             print(f"row {number}: {'held' if held else 'DID NOT HOLD'} after {time.monotonic() - begun:.0f} s: {said}", flush=True)
-    if os.environ.get("KEEP") != "1":
-        c.k.run("delete", "namespace", c.k.name, "--wait=false")
     print()
     for number, name, held, said in table:
         print(f"{number:>2}  {name:<28} {'yes' if held else 'NO ':<3}  {' '.join(said.split())[:400]}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sysconfig
@@ -15,6 +16,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBECTL = Path(sysconfig.get_path("scripts")) / "kubectl"
+MARK = "alexnet-job/e2e"
+"""label of the namespaces that these tests make"""
 
 
 class Failed(Exception):  # noqa: N818  an answer of a check rather than an error of the program
@@ -34,13 +37,42 @@ def as_list(documents: list[dict[str, Any]]) -> str:
     return json.dumps(documents[0] if len(documents) == 1 else {"apiVersion": "v1", "kind": "List", "items": documents})
 
 
+def context() -> str:
+    """Name and server of the cluster that kubectl talks to.  Failed where there is none."""
+    view = kubectl("config", "view", "--minify", "-o", "jsonpath={.current-context}{', '}{.clusters[0].cluster.server}")
+    if view.returncode:
+        raise Failed(f"kubectl has no current context: {view.stderr.strip()}")
+    return view.stdout
+
+
+@contextmanager
+def own_namespace(name: str, *, keep: bool) -> Iterator[None]:
+    """A new namespace; Failed where there is one of that name.  Deleted by the label that only this one has, never by name."""
+    own = f"{MARK}={secrets.token_hex(8)}"
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")} | {MARK: own.partition("=")[2]}
+    made = kubectl("create", "-f", "-", documents=[{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
+    if made.returncode:
+        raise Failed(f"the namespace {name} could not be made: {made.stderr.strip()}")
+    try:
+        yield
+    finally:
+        if keep:
+            print(f"KEEP=1: to clean up, `kubectl delete namespace -l {own}`", flush=True)
+        else:
+            kubectl("delete", "namespace", "-l", own, "--wait=false")
+
+
+def kubectl(*words: str, documents: list[dict[str, Any]] | None = None, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+    text = None if documents is None else as_list(documents)
+    return subprocess.run([KUBECTL, *words], input=text, capture_output=True, text=True, check=False, timeout=seconds)
+
+
 class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
 
     def run(self, *words: str, documents: list[dict[str, Any]] | None = None, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-        text = None if documents is None else as_list(documents)
-        return subprocess.run([KUBECTL, "-n", self.name, *words], input=text, capture_output=True, text=True, check=False, timeout=seconds)
+        return kubectl("-n", self.name, *words, documents=documents, seconds=seconds)
 
     def __call__(self, *words: str, documents: list[dict[str, Any]] | None = None) -> str:
         """What kubectl printed.  Failed with its message if it did not end with 0."""
