@@ -53,6 +53,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.ports[0]}"
 
@@ -171,6 +176,19 @@ def weed(folder: Path | None = None) -> Server:
         return [_executable("weed"), "mini", f"-dir={server.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *quiet, *strict, *ports]
 
     return Server(len(names), command, lambda _: {"GOMEMLIMIT": "512MiB"}, folder)
+
+
+def weed_of_manifest(command: Sequence[str], secret: Mapping[str, str]) -> Server:
+    """SeaweedFS started by a manifest's command, on ports of its own.  `secret`: variable → `key` or `secret`."""
+    names = ["s3.port", *(f"{part}.port" for part in ("master", "volume", "filer"))]
+    names = [each for name in names for each in (name, f"{name}.grpc")]
+
+    def started(server: Server) -> list[str]:
+        kept = [word for word in command[1:] if not word.startswith(("-dir=", "-s3.port="))]
+        ports = [f"-{name}={port}" for name, port in zip(names, server.ports, strict=True)]
+        return [_executable("weed"), *kept, f"-dir={server.folder}", *ports]
+
+    return Server(len(names), started, lambda server: {name: getattr(server, kind) for name, kind in secret.items()})
 
 
 def rclone(folder: Path | None = None) -> Server:
