@@ -17,7 +17,7 @@ class Exit(IntEnum):
     """the object store could not be reached at the start"""
     INTERNAL = 70
     DEVICE = 71
-    """a GPU is there but does not work; another node may do"""
+    """a GPU is there but does not work, or the node's clock is wrong; another node may do"""
     NOT_STORED = 74
     """results not fully stored, or stopped without progress"""
     DIVERGED = 76

@@ -62,6 +62,8 @@ class Run:
             )
         self.store, self.id = store, run_id
         self.attempt = ""
+        self.claimed = False
+        """whether the store has taken the claim of `attempt`"""
         self.damaged: set[CheckpointName] = set()
         """checkpoints that did not verify"""
 
@@ -133,6 +135,7 @@ class Run:
         numbers = [int(m[1]) for m in map(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")) if m]
         self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
         self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(facts))
+        self.claimed = True
         self.raise_if_superseded()
         with suppress(StoreError):  # left by attempts that died, these only cost space; one that still lives will look, and leave
             self.store.abort_uploads(self.key(""))
@@ -152,11 +155,15 @@ class Run:
     def end(self, end: End) -> None:
         self.store.put(self.key("attempts", self.attempt, "end.json"), encoded(end))
 
-    def newest_checkpoint(self, folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-        """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped, with a line."""
+    def newest_checkpoint(self, folder: Path, say: Callable[[str], None], *, beyond: CheckpointName | None = None) -> Checkpoint | None:
+        """The greatest checkpoint whose manifest and digests hold, copied to `folder`; damaged ones are skipped, with a line.
+
+        `beyond`: only a greater one than this is of interest."""
         tried: set[CheckpointName] = set()
         while fresh := [name for name in self.checkpoint_names() if name not in tried]:  # listed again: one may vanish, another appear
             name = fresh[0]
+            if beyond is not None and name <= beyond:
+                return None
             tried.add(name)
             try:
                 return self.fetch_checkpoint(name, folder)
@@ -180,22 +187,26 @@ class Run:
             raise JobError(Exit.DATA, "its MANIFEST.json is missing, so it was never completed or is being deleted")
         target = folder / str(name)
         target.mkdir(parents=True, exist_ok=True)
-        if sorted(manifest.files) != sorted(CHECKPOINT_FILES):
-            listed = ", ".join(map(repr, manifest.files))
-            raise JobError(Exit.DATA, f"its MANIFEST.json lists {listed}. Expected {', '.join(CHECKPOINT_FILES)}")
-        for file, entry in manifest.files.items():
+        for file in CHECKPOINT_FILES:
             try:
                 self.store.download(self.key("checkpoints", str(name), file), target / file)
             except NotFound:
                 raise JobError(Exit.DATA, f"{file} is missing") from None
-            if found := entry.wrong_digest(target / file):
+        return self.verified(name, target, manifest, f"{self.store.url}/{self.key('checkpoints', str(name))}")
+
+    def verified(self, name: CheckpointName, folder: Path, manifest: Manifest, where: str) -> Checkpoint:
+        """The checkpoint in a local folder, copied from `where`.  Raises JobError: 65 where it is damaged, 78 where it is newer."""
+        if sorted(manifest.files) != sorted(CHECKPOINT_FILES):
+            listed = ", ".join(map(repr, manifest.files))
+            raise JobError(Exit.DATA, f"its MANIFEST.json lists {listed}. Expected {', '.join(CHECKPOINT_FILES)}")
+        for file, entry in manifest.files.items():
+            if found := entry.wrong_digest(folder / file):
                 raise JobError(Exit.DATA, f"{file} has SHA-256 {found[:12]}…, its manifest says {entry.sha256[:12]}…")
-        where = f"{self.store.url}/{self.key('checkpoints', str(name))}"
         return Checkpoint(
             name=name,
-            folder=target,
-            state=self._state(target / "state.json", f"{where}/state.json"),
-            lines=lines(MetricsLine, (target / "metrics.jsonl").read_bytes(), f"{where}/metrics.jsonl"),
+            folder=folder,
+            state=self._state(folder / "state.json", f"{where}/state.json"),
+            lines=lines(MetricsLine, (folder / "metrics.jsonl").read_bytes(), f"{where}/metrics.jsonl"),
         )
 
     def _state(self, path: Path, where: str) -> CheckpointState:

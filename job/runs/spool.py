@@ -1,28 +1,26 @@
 """Uploads in the background: what a run leaves waits in a local folder, laid out as in the store, and is delivered in order.
 
-Checkpoints have a thread, and all else has one: what the sampler saw does not wait behind half a gigabyte.  Training waits only when
-more than `limit` bytes are waiting.  A store that is down is tried again until it is back; one that refuses for good, and a newer attempt
-on the run, end the run: `failure` tells the loop.
+Checkpoints have a thread, and all else has one: what the sampler saw does not wait behind half a gigabyte.  A third one makes digests as
+soon as there is a checkpoint, so that the next attempt on this disk can trust it should this process be killed.  Training waits only when
+more than `limit` bytes are waiting.  A store that is down is tried again until it is back, one that refuses for `patience` seconds; then,
+and where there is a newer attempt on the run, the run ends: `failure` tells the loop.
 """
 
-import errno
-import fcntl
-import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from job.core.exits import Exit, JobError
-from job.runs.run import Run
+from job.runs.checkpoint import CheckpointName
+from job.runs.leftovers import WORK, Leftovers, SpoolFolders
+from job.runs.run import Checkpoint, Run
 from job.storage.errors import StoreError
-from job.storage.files import TEMPORARY, local_errors, new_file_beside
+from job.storage.files import TEMPORARY, local_errors
 from job.storage.folder import FolderStore
 from job.storage.manifest import MANIFEST, Manifest
 
@@ -30,8 +28,6 @@ LONGEST_PAUSE = 10.0
 """seconds between two tries of a store that is down"""
 HALT_SECONDS = 0.5
 """that the end of a delivery is waited for"""
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-"""what flock says on a file system without locks"""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,6 +43,10 @@ class Upload:
     """name of the checkpoint that this one calls the best"""
     begun: float | None = None
     """time.monotonic() when its delivery began"""
+    refused: float | None = None
+    """time.monotonic() when the store refused it first, since it took a file last"""
+    digested: bool = True
+    """False: a thread is still to make its manifest"""
 
     @property
     def folder(self) -> Path:
@@ -55,7 +55,7 @@ class Upload:
 
     @property
     def manifest(self) -> Path | None:
-        """Of a checkpoint; written when its upload begins."""
+        """Of a checkpoint; written beside the training."""
         return None if self.step is None else self.folder / MANIFEST
 
     @property
@@ -66,16 +66,17 @@ class Upload:
 class Spool:
     """Takes files with `add` and `add_checkpoint`, which do not wait, until `close` or `leave_undelivered`.
 
-    `parent`: where the folder is made; None: beside a local store, else where temporary files go.  `limit`: bytes that may wait before
-    `wait_for_room` does.  Raises StoreError.
+    `limit`: bytes that may wait before `wait_for_room` does.  `patience`: seconds for which a store may refuse.  Raises StoreError.
     """
 
-    def __init__(self, run: Run, parent: Path | None, *, limit: int, say: Callable[[str], None]) -> None:
-        self.run, self.limit, self.say = run, limit, say
-        self._parent = parent or (run.store.root if isinstance(run.store, FolderStore) else Path(tempfile.gettempdir()))
-        self.folder, self._lock = self._claim_folder()
+    def __init__(self, run: Run, folders: SpoolFolders, *, limit: int, patience: float, say: Callable[[str], None]) -> None:
+        self.run, self.limit, self.patience, self.say = run, limit, patience, say
+        self._folders = folders
+        self.folder, self._lock = folders.new()
         self.failure: JobError | None = None
-        """what ended the delivery: 77 or 0, or a StoreError that trying again will not mend"""
+        """what ended the delivery: 77 or 0, or a StoreError that trying again did not mend"""
+        self.trouble: StoreError | None = None
+        """what the store said last, as long as it takes no uploads"""
         self.stored_step = -1
         """of the newest checkpoint that this attempt has in the store"""
         self.upload_seconds: float | None = None
@@ -87,9 +88,11 @@ class Spool:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._delivered: set[Path] = set()
+        self._prune_failed = False
         self._threads = [
-            threading.Thread(target=self._work, args=(queue,), name=f"spool {name}", daemon=True)
-            for name, queue in (("checkpoints", self._checkpoints), ("rest", self._rest))
+            threading.Thread(target=self._work, args=(self._checkpoints,), name="spool checkpoints", daemon=True),
+            threading.Thread(target=self._work, args=(self._rest,), name="spool rest", daemon=True),
+            threading.Thread(target=self._write_manifests, name="spool digests", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -119,12 +122,41 @@ class Spool:
 
     def add_checkpoint(self, folder: Path, step: int, best: str | None) -> None:
         """Hand over a complete folder of `checkpoints/`.  `best`: the name of the best checkpoint so far, which stays in the store."""
-        files = sorted(folder.iterdir())
-        self._add(self._checkpoints, Upload(files=files, step=step, best=best, size=_bytes_of(files)))
+        files = sorted(path for path in folder.iterdir() if path.name != MANIFEST and not path.name.startswith(TEMPORARY))
+        self._add(self._checkpoints, Upload(files=files, step=step, best=best, size=_bytes_of(files), digested=False))
 
     def add(self, *files: Path) -> None:
         """Hand over files made at `path(…)`."""
         self._add(self._rest, Upload(files=[*files], size=_bytes_of(files)))
+
+    def leftovers(self) -> Leftovers:
+        """What attempts that died left on this disk, to be used in a `with`."""
+        return self._folders.leftovers()
+
+    def take_over(self, leftovers: Leftovers, newest: Checkpoint) -> None:
+        """Deliver what a dead attempt could not, now that the run goes on from `newest`; what is older than that goes.
+
+        The checkpoint itself, where it lies on this disk only, the one that it calls the best, and resource logs."""
+        local = leftovers.checkpoints
+        best = newest.state["progress"]["best"]
+        names = [name for name in (CheckpointName.parse(best or ""), newest.name) if name is not None and name in local]
+        for name in dict.fromkeys(names):
+            if self.run.store.list(self.run.key("checkpoints", str(name), MANIFEST)):
+                continue
+            try:
+                leftovers.verified(name)
+            except JobError as error:
+                self.say(f"checkpoint {name} in {local[name]} is left out: {error}")
+                continue
+            folder = self.path("checkpoints", str(name))
+            local[name].rename(folder)
+            self.say(f"checkpoint {name} was left on this disk by an attempt that could not deliver it; it is delivered now")
+            self.add_checkpoint(folder, name.step, best)
+        for path in leftovers.resource_logs:
+            target = self.path("attempts", path.parent.name, path.name)
+            path.rename(target)
+            self.add(target)
+        leftovers.clear(run_finished=False)
 
     def drop_stale_checkpoints(self) -> None:
         """Time is short: of those whose delivery has not begun only the newest is stored, and the one that it calls the best."""
@@ -170,21 +202,23 @@ class Spool:
         for thread in self._threads:
             thread.join(max(end - time.monotonic(), 0))
 
-    def close(self) -> None:
-        """End the delivery; the folder and what was not delivered are gone."""
+    def close(self, *, leave_checkpoints: bool = False) -> None:
+        """End the delivery; the folder and what was not delivered are gone.  `leave_checkpoints`: unless there are checkpoints among it,
+        which the next attempt on this disk may take over."""
         self._end_delivery()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with self._changed:
+            waiting = any(upload.folder.exists() for upload in self._checkpoints)
+        shutil.rmtree(self.folder / WORK if leave_checkpoints and waiting else self.folder, ignore_errors=True)
         self._lock.close()
 
     def leave_undelivered(self) -> Path | None:
-        """End the delivery; the folder stays under a name that no later attempt clears away, which is returned.  None: it is gone.
+        """End the delivery; the folder stays under a name that people find, which is returned.  None: it is gone.
 
-        `alexnet sync` delivers it, and makes the manifests that are not there.
-        """
+        `alexnet sync` delivers it, as does the next attempt on this disk."""
         self._end_delivery()
         if not self.folder.exists():
             return None
-        undelivered = self._parent / f"alexnet-kept-{self.run.id}-{secrets.token_hex(3)}"
+        undelivered = self._folders.undelivered()
         self.folder.rename(undelivered)
         (undelivered / ".lock").unlink(missing_ok=True)
         self._lock.close()
@@ -206,7 +240,7 @@ class Spool:
     def _work(self, queue: deque[Upload]) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: queue or self._closing.is_set())
+                self._changed.wait_for(lambda: (queue and queue[0].digested) or self._closing.is_set())
                 if self._closing.is_set():
                     return
                 upload = queue[0]
@@ -235,11 +269,17 @@ class Spool:
                 return True
             except StoreError as error:
                 if not error.transient:
-                    raise
+                    self._bear_refusal(upload, error)
                 self._announce_outage(error)
                 self._closing.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         return False
+
+    def _bear_refusal(self, upload: Upload, error: StoreError) -> None:
+        """Raises the error where the store has refused for too long.  It took the attempt's claim, so what it says now may pass."""
+        upload.refused = upload.refused or time.monotonic()
+        if time.monotonic() - upload.refused >= self.patience:
+            raise StoreError(error.code, f"{error} The store has refused for {self.patience:.0f} s (--flush-timeout).")
 
     def _announce_outage(self, error: StoreError | None) -> None:
         """Once when the first thread is held up, once when none is any more."""
@@ -247,8 +287,10 @@ class Spool:
             before = bool(self._retrying)
             (self._retrying.add if error else self._retrying.discard)(threading.current_thread().name)
             after = bool(self._retrying)
+            self.trouble = error or (self.trouble if after else None)
         if after and not before:
-            self.say(f"the store does not take uploads, trying again and again; training goes on. {error}")
+            limit = "" if error is None or error.transient else f" for at most {self.patience:.0f} s (--flush-timeout)"
+            self.say(f"the store does not take uploads, trying again and again{limit}; training goes on. {error}")
         elif before and not after:
             self.say("the store is back: uploads go on")
 
@@ -258,11 +300,21 @@ class Spool:
         for file in upload.files:
             if file not in self._delivered:
                 self._deliver_file(file)
+                upload.refused = None
         if upload.step is not None:
             assert upload.begun is not None
             self.stored_step, self.upload_seconds = upload.step, time.monotonic() - upload.begun
             shutil.rmtree(upload.folder, ignore_errors=True)
-            self.run.prune(upload.best)
+            self._prune(upload.best)
+
+    def _prune(self, best: str | None) -> None:
+        """What cannot be deleted costs room and nothing else; the next checkpoint's retention tries again."""
+        try:
+            self.run.prune(best)
+        except StoreError as error:
+            if not self._prune_failed:
+                self._prune_failed = True
+                self.say(f"old checkpoints are not deleted, and take up room until somebody does; the run goes on. {error}")
 
     def _deliver_file(self, file: Path) -> None:
         key = file.relative_to(self.folder).as_posix()
@@ -272,48 +324,22 @@ class Spool:
             self.run.store.put(key, file)
         self._delivered.add(file)
 
-    def _claim_folder(self) -> tuple[Path, IO[bytes]]:
-        """A new locked folder; what killed attempts of this run left here is removed."""
-        stem = f"{TEMPORARY}spool-{self.run.id}-"  # names of this form are invisible in a store
-        for leftover in self._parent.glob(f"{stem}*"):
-            with _locked(leftover) as free:
-                if free:
-                    shutil.rmtree(leftover, ignore_errors=True)
-        folder = self._parent / f"{stem}{secrets.token_hex(3)}"
-        with local_errors(folder):
-            folder.mkdir(parents=True)
-            lock_file = (folder / ".lock").open("wb")
-            try:
-                fcntl.flock(lock_file, fcntl.LOCK_EX)
-            except OSError as error:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise _no_locks(self._parent, error) if error.errno in NO_LOCKS else error from None
-        return folder, lock_file
+    def _write_manifests(self) -> None:
+        """Of each checkpoint as soon as it is there, however long the uploads before it take."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._undigested() or self._closing.is_set())
+                upload = self._undigested()
+            if upload is None or self._closing.is_set():
+                return
+            with suppress(Exception):  # the disk is full, or the upload was dropped: its delivery, if there is one, tries again
+                _write_manifest(upload)
+            with self._changed:
+                upload.digested = True
+                self._changed.notify_all()
 
-
-def _no_locks(parent: Path, error: OSError) -> StoreError:
-    return StoreError(
-        Exit.CONFIGURATION,
-        f"--spool {parent}: its file system has no file locks (flock: {error.strerror}), without which two attempts could clear away each "
-        "other's uploads. Expected a local disk, or a file server with locks. Choose another folder with --spool.",
-    )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a spool's folder; False where a living process holds it."""
-    try:
-        file = (folder / ".lock").open("ab")
-    except OSError:
-        yield False
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+    def _undigested(self) -> Upload | None:
+        return next((upload for upload in self._checkpoints if not upload.digested), None)
 
 
 def _bytes_of(files: Iterable[Path]) -> int:
@@ -321,12 +347,13 @@ def _bytes_of(files: Iterable[Path]) -> int:
 
 
 def _write_manifest(upload: Upload) -> None:
-    """The manifest as the last file of the upload.  Hashing happens here, beside the training."""
+    """The manifest as the last file of the upload."""
     path = upload.manifest
     if path is None or path in upload.files:
         return
-    manifest = Manifest.of_folder(upload.folder, upload.files)
-    with new_file_beside(path) as temporary:  # half a manifest would be taken for a damaged one
-        temporary.write_bytes(manifest.encode())
-        temporary.replace(path)
+    if not path.exists():  # taken over with it
+        temporary = path.with_name(f"{TEMPORARY}manifest")
+        with local_errors(path):
+            temporary.write_bytes(Manifest.of_folder(upload.folder, upload.files).encode())
+            temporary.replace(path)  # half a manifest would be taken for a damaged one
     upload.files.append(path)

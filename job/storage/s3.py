@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, IncompleteReadError, ResponseStreamingError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
@@ -58,7 +59,7 @@ class S3Store(Store):
         self._bucket, self._prefix = _parts_of(url)
         for library in ("boto3", "botocore", "s3transfer", "urllib3"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        self._client = _client()
+        self._client, self._credentials = _client()
         server = urlsplit(self._client.meta.endpoint_url)
         self._server = f"{server.scheme}://{server.netloc.rpartition('@')[2]}"
 
@@ -182,11 +183,24 @@ class S3Store(Store):
                 return action()
             except (ClientError, BotoCoreError, ResponseParserError, HTTPError) as error:
                 failure = error
+            if remaining and _is_refusal(failure) and self._renew_credentials():
+                continue
             if not remaining or not _is_cut(failure):
                 break
             time.sleep(0.1 * (REPEATS - remaining))
         place = self.url if full is None else f"s3://{self._bucket}/{full}"
         raise translate_error(failure, f"{place} at {self._server}")
+
+    def _renew_credentials(self) -> bool:
+        """Read the files again, which may hold new credentials in place of expired ones; False: they are the same.
+
+        Roles and web identities need none of it: boto3 renews theirs by itself."""
+        with suppress(StoreError):
+            client, found = _client()
+            if found is not None and found != self._credentials:
+                self._client, self._credentials = client, found
+                return True
+        return False
 
 
 def _parts_of(url: str) -> tuple[str, str]:
@@ -203,13 +217,16 @@ def _parts_of(url: str) -> tuple[str, str]:
     return match[1], f"{prefix}/" if prefix else ""
 
 
-def _client() -> Any:
+def _client() -> tuple[Any, Any]:
+    """The client, and what it signs with: access key id, secret and token, or None where boto3 renews them."""
     try:
         session: Any = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)  # boto3 itself reads AWS_DEFAULT_REGION alone
         client = session.client("s3", config=_settings())
         if not re.search(r"\.amazonaws\.com(\.cn)?$", urlsplit(client.meta.endpoint_url).hostname or ""):
             client = session.client("s3", config=_settings().merge(_elsewhere(client.meta.config.s3 or {})))
-        return _watched(client)
+        credentials = session.get_credentials()
+        fixed = None if credentials is None or isinstance(credentials, RefreshableCredentials) else credentials.get_frozen_credentials()
+        return _watched(client), fixed
     except (BotoCoreError, ValueError, OSError) as error:
         reason = type(error).__name__
     raise StoreError(
@@ -266,6 +283,11 @@ def _give_up_early(caught_exception: Exception | None = None, **_: Any) -> bool 
     """False: another try would not help, whatever boto3 thinks.  It repeats untrusted certificates."""
     failure = caught_exception and translate_error(caught_exception, "")
     return False if isinstance(failure, StoreError) and not failure.transient else None
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Did the server refuse these credentials, or what they ask for?"""
+    return isinstance(error, ClientError) and error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 401, 403)
 
 
 def _is_cut(error: Exception) -> bool:

@@ -39,7 +39,7 @@ class _Case(NamedTuple):
 
     @property
     def transient(self) -> bool:
-        return self.code is not Exit.CONFIGURATION
+        return self.code not in (Exit.CONFIGURATION, Exit.DEVICE)
 
 
 _PAIR = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile that AWS_PROFILE names."
@@ -57,7 +57,7 @@ _DENIED = _Case(
 )
 _NO_BUCKET = _Case("the bucket does not exist", "Create it, or correct its name or AWS_ENDPOINT_URL_S3.")
 _REGION = _Case("the bucket is in another region", "Set AWS_REGION to the bucket's region.")
-_SKEW = _Case("the clocks differ too much", "Set the wrong one (NTP).")
+_SKEW = _Case("the clocks differ too much", "Set the wrong one (NTP), or use another node.", Exit.DEVICE)
 _FULL = _Case("the store is full, or a quota is used up", "Free some room there, then try again.", Exit.NOT_STORED)
 _BUSY = _Case("the server failed or is overloaded", "Look at the server, and try again later.", Exit.UNREACHABLE)
 _TLS = _Case("the server's certificate is not trusted", "Name your authority's certificates in AWS_CA_BUNDLE, and check the host name.")

@@ -6,11 +6,11 @@ Nothing is lost: what a store does not take stays in a folder that `alexnet sync
 import shutil
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 
 from job.analysis.previous_attempt import describe_previous_attempt
 from job.core.exits import Exit, JobError
@@ -19,6 +19,7 @@ from job.core.records import End, PeakMemory, RunRecord, Status, Summary
 from job.core.resource_records import TrainingGauges
 from job.runs.contributions import engine_names
 from job.runs.heartbeat import Heartbeat
+from job.runs.leftovers import WORK, SpoolFolders
 from job.runs.run import Run
 from job.runs.spool import Spool
 from job.storage.errors import StoreError
@@ -28,6 +29,8 @@ from job.telemetry.sampler import Sampler
 from job.training.options import Options
 from job.training.progress import Progress
 from job.training.stopping import Stopped, StopSignal
+
+T = TypeVar("T")
 
 OVER = (Exit.SUPERSEDED, Exit.DONE)
 """codes after which nothing of this attempt is of any worth"""
@@ -71,14 +74,17 @@ class Attempt:
         self.engine = claim["engine"]
         self.exit_code = Exit.DONE
         self._progress, self._flush_timeout = progress, options.flush_timeout
+        self._warned = False
         self._summary: Summary | None = None
         """where there is one that waits for its objects"""
         self.record = run.begin(record)
         try:
-            run.claim(claim)
-            if note := describe_previous_attempt(run):
-                say(note)
-            self.spool = Spool(run, options.spool, limit=options.spool_limit, say=say)
+            with self._counted():
+                run.claim(claim)
+                if note := describe_previous_attempt(run):
+                    say(note)
+            folders = SpoolFolders(run, self.record, options.spool)
+            self.spool = Spool(run, folders, limit=options.spool_limit, patience=self._flush_timeout, say=say)
         except JobError as error:
             self._end(Ending(error.code, str(error)))
             raise
@@ -113,27 +119,51 @@ class Attempt:
         def limit() -> float:
             return min(end, self.stop.deadline())
 
-        flushed, warned = self.spool.flush(limit), False
-        while flushed:
+        if self.spool.flush(limit):
             try:
-                if not self.run.store.conditional and not warned:
-                    warned = True
-                    self.say(
-                        f"{self.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary "
-                        "wins, each being whole"
-                    )
-                return self.run.commit(summary)
+                return self.retried(lambda: self._put_summary(summary), limit)
             except StoreError as error:
-                if not error.transient:
-                    raise
-                if time.monotonic() + PAUSE > limit():
-                    break
-                time.sleep(PAUSE)
+                self.spool.trouble = error
         if self.stop.requested and self.has_stored_progress:
             self._summary = None
             raise Stopped
         grace, timeout = f"the grace period of {self.stop.grace:.0f} s (--grace)", f"{self._flush_timeout:.0f} s (--flush-timeout)"
-        raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {grace if self.stop.requested else timeout}.")
+        within = grace if self.stop.requested else timeout
+        reason = f" It said last: {self.spool.trouble}" if self.spool.trouble else ""
+        raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {within}.{reason}")
+
+    def _put_summary(self, summary: Summary) -> None:
+        if not self.run.store.conditional and not self._warned:
+            self._warned = True
+            self.say(
+                f"{self.run.store.url} ignores conditional puts: of two attempts that end at the same moment, the last summary "
+                "wins, each being whole"
+            )
+        self.run.commit(summary)
+
+    def retried(self, action: Callable[[], T], limit: Callable[[], float] | None = None) -> T:
+        """Its result.  A store that fails or refuses is asked again, until `limit()` by time.monotonic(); None: for --flush-timeout."""
+        end, announced = time.monotonic() + self._flush_timeout, False
+        while True:
+            try:
+                return action()
+            except StoreError as error:
+                if time.monotonic() + PAUSE > (limit() if limit else end):
+                    raise
+                if not announced:
+                    announced = True
+                    self.say(f"trying again and again, for at most {self._flush_timeout:.0f} s (--flush-timeout). {error}")
+                time.sleep(PAUSE)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A store that took the claim is configured right: what it refuses afterwards may pass, so the Job is to try again."""
+        try:
+            yield
+        except StoreError as error:
+            if error.code is Exit.CONFIGURATION and self.run.claimed:
+                raise StoreError(Exit.NOT_STORED, str(error), transient=error.transient) from None
+            raise
 
     @property
     def has_stored_progress(self) -> bool:
@@ -168,12 +198,16 @@ class Attempt:
         return {"step": self._progress.step, "epoch": len(self._progress.epochs), "spool_bytes": self.spool.waiting_bytes}
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        ending = None
         try:
             ending = self._ending(error)
+            if ending.code is Exit.DONE:
+                with self.spool.leftovers() as leftovers:
+                    leftovers.clear(run_finished=True)
         finally:
             self.sampler.stop()
             self.heartbeat.close()
-            self.spool.close()
+            self.spool.close(leave_checkpoints=ending is None or ending.code is Exit.SUPERSEDED)
         self.exit_code = ending.code
         self._end(ending)
         if ending.message:
@@ -223,7 +257,8 @@ class Attempt:
         before, kept = max(self.spool.stored_step, self._progress.first_step), ""
         if error.code is Exit.DIVERGED and before > 0:
             kept = f" The checkpoint of step {before}, from before it, is stored."
-        return JobError(error.code, f"{error}{kept} {undelivered}".rstrip())
+        code = Exit.NOT_STORED if store_failed and error.code is Exit.CONFIGURATION else error.code  # as in `_counted`
+        return JobError(code, f"{error}{kept} {undelivered}".rstrip())
 
     def _settle(self, *, wait: bool = True) -> str:
         """End the delivery, after what it takes to deliver all where `wait` is true and time allows; an impatient Ctrl-C ends the wait.
@@ -243,7 +278,7 @@ class Attempt:
         over = spool.failure is not None and spool.failure.code in OVER
         if over or all("/resources-" in key for key in missing):
             return ""
-        shutil.rmtree(spool.folder / ".tmp-work", ignore_errors=True)
+        shutil.rmtree(spool.folder / WORK, ignore_errors=True)
         unwritten = self._leave_records()
         folder = spool.leave_undelivered()
         but = f" ({', '.join(unwritten)} could not be written there)" if unwritten else ""

@@ -14,6 +14,7 @@ from job.core.time_ledger import TimeLedger
 from job.engines import Network, Tensors
 from job.runs.checkpoint import CheckpointName
 from job.runs.contributions import by_older_version
+from job.runs.leftovers import WORK, Leftovers
 from job.runs.run import Checkpoint
 from job.runs.statefile import read_state, state_bytes, write_state
 from job.runs.tensorfile import read_tensors
@@ -31,7 +32,7 @@ class Checkpointer:
         self._attempt, self._network, self._ledger = attempt, network, ledger
         self._recipe, self._architecture, self._init_from = recipe, architecture, init_from
         self._spool, self._stop = attempt.spool, attempt.stop
-        self._work = attempt.spool.folder / ".tmp-work"
+        self._work = attempt.spool.folder / WORK
         self._size = state_bytes(recipe, architecture)
         self._saved_step = -1
         """of the newest that this attempt has written"""
@@ -43,20 +44,29 @@ class Checkpointer:
 
     def restore(self, progress: Progress) -> None:
         """Go on from the newest checkpoint that verifies, or begin with the initial weights."""
-        found = self._attempt.run.newest_checkpoint(self._work / "resume", self._attempt.say)
-        if found is None:
-            self._network.load(initial_state(self._recipe, self._architecture, self._attempt.record["seed"], self._init_from), [])
-            return
-        self._network.load(*read_state(found.folder, self._recipe, self._architecture))
-        progress.restore(found.state["progress"], found.lines, self._contributions(found))
-        self._ledger.resume(found.state.get("ledger", {}))
-        self.newest = found.name
-        shutil.rmtree(found.folder)
+        with self._spool.leftovers() as leftovers:
+            found = self._newest(leftovers)
+            if found is None:
+                self._network.load(initial_state(self._recipe, self._architecture, self._attempt.record["seed"], self._init_from), [])
+                return
+            self._network.load(*read_state(found.folder, self._recipe, self._architecture))
+            progress.restore(found.state["progress"], found.lines, self._contributions(found))
+            self._ledger.resume(found.state.get("ledger", {}))
+            self.newest = found.name
+            self._spool.take_over(leftovers, found)
+        shutil.rmtree(self._work / "resume", ignore_errors=True)
         origin = found.state["engine"]
         note = "" if origin == self._attempt.engine else f", written by {origin}"
         self._attempt.say(
             f"run {self._attempt.run.id}: continues from step {progress.step} of {progress.workload.steps} (checkpoint {found.name}{note})"
         )
+
+    def _newest(self, leftovers: Leftovers) -> Checkpoint | None:
+        """In the store or, where an attempt was killed while that was away, on this disk.  A store that fails is asked again."""
+        run, say = self._attempt.run, self._attempt.say
+        local = leftovers.newest_checkpoint(say)
+        beyond = local.name if local else None
+        return self._attempt.retried(lambda: run.newest_checkpoint(self._work / "resume", say, beyond=beyond)) or local
 
     def save(self, progress: Progress) -> None:
         """Hand a checkpoint over to the spool, which may have to make room first."""
@@ -101,7 +111,7 @@ class Checkpointer:
         """All state to files of the spool, tensor by tensor."""
         begun = time.monotonic()
         name = CheckpointName(step=progress.step, attempt=self._attempt.run.attempt)
-        folder = self._spool.path("checkpoints", str(name), "state.json").parent
+        folder, unfinished = self._spool.path("checkpoints", str(name)), self._work / "unfinished"
         accuracy = progress.validation_accuracy
         best = accuracy is not None and accuracy > progress.best_accuracy
         if best:
@@ -115,13 +125,15 @@ class Checkpointer:
         }
         try:
             with local_errors(folder):
-                write_state(folder, self._recipe, self._architecture, self._network.weights(), self._network.slots())
-                (folder / "state.json").write_bytes(encoded(state))
-                (folder / "metrics.jsonl").write_text(to_jsonl(progress.lines))
+                unfinished.mkdir(parents=True)
+                write_state(unfinished, self._recipe, self._architecture, self._network.weights(), self._network.slots())
+                (unfinished / "state.json").write_bytes(encoded(state))
+                (unfinished / "metrics.jsonl").write_text(to_jsonl(progress.lines))
                 if best:
-                    self._keep_at_hand(folder / "model.safetensors")
+                    self._keep_at_hand(unfinished / "model.safetensors")
+                unfinished.rename(folder)  # so that whatever kills the process, a folder of this name is whole
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # half a checkpoint is none
+            shutil.rmtree(unfinished, ignore_errors=True)
             raise
         self._saved_step, self.newest, self._seconds = progress.step, name, time.monotonic() - begun
         self._spool.add_checkpoint(folder, progress.step, progress.best)
@@ -133,7 +145,6 @@ class Checkpointer:
 
     def _keep_at_hand(self, model: Path) -> None:
         """The best weights stay on the disk as well, as the store may be away when they are wanted."""
-        self._work.mkdir(exist_ok=True)
         local = self._work / "best.safetensors"
         local.unlink(missing_ok=True)
         try:

@@ -17,6 +17,7 @@ from job.core.time_ledger import TimeLedger
 from job.data import dataset, sources
 from job.data.dataset import Dataset
 from job.engines import Engine, open_engine
+from job.runs.leftovers import SpoolFolders
 from job.runs.pretrained import fetch_weights
 from job.runs.run import Run
 from job.storage.opening import open_store
@@ -51,6 +52,9 @@ def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) 
         summary, stored = run.summary(), run.record()
     if summary is not None:
         display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {run.url}")
+        if stored is not None:
+            with SpoolFolders(run, stored, options.spool).leftovers() as leftovers:
+                leftovers.clear(run_finished=True)
         return Exit.DONE
     data = load(options, display)
     init_from = fetch_weights(options.init_from, options.cache, display.show_download) if options.init_from else None

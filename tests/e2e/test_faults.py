@@ -59,10 +59,10 @@ def test_the_key_is_revoked_in_mid_run(tmp_path: Path) -> None:
 
     with weed() as server, Proxy(server, decide=decide) as proxy:
         server.make_bucket("results")
-        process = begin("torch", proxy, "revoked", tmp_path / "t", "--spool", str(tmp_path / "spool"))
+        process = begin("torch", proxy, "revoked", tmp_path / "t", "--spool", str(tmp_path / "spool"), "--flush-timeout", "1")
         process.wait_for("first checkpoint")
         revoked = True
-        assert process.wait(120) == 78, process.said
+        assert process.wait(120) == 74, process.said
         assert "access denied" in process.said
         assert "Traceback" not in process.said
         kept = next((tmp_path / "spool").glob("alexnet-kept-revoked-*"))

@@ -254,8 +254,8 @@ def test_nothing_is_kept_where_only_the_log_is_missing(server: Server, tmp_path:
         return Error(status=403, code="AccessDenied") if request.method == "GET" and "/model.safetensors" in request.path else None
 
     with Proxy(server, decide=refuse) as proxy:
-        again = begin("torch", proxy, "refused", tmp_path / "u", "--spool", str(tmp_path))
-        assert again.wait(60) == 78, again.said
+        again = begin("torch", proxy, "refused", tmp_path / "u", "--spool", str(tmp_path), "--flush-timeout", "2")
+        assert again.wait(60) == 74, again.said
     assert "access denied" in again.said
     assert "Not stored" not in again.said
     assert not list(tmp_path.glob("alexnet-kept-*"))

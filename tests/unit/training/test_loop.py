@@ -114,7 +114,7 @@ def test_a_spool_without_file_locks(trainer: Trainer, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr("job.runs.spool.fcntl.flock", refuse)
+    monkeypatch.setattr("job.runs.leftovers.fcntl.flock", refuse)
     with pytest.raises(JobError, match=r"--spool .*/spools: its file system has no file locks \(flock: No locks available\)") as caught:
         trainer.attempt()
     assert (caught.value.code, trainer.end["exit_code"]) == (Exit.CONFIGURATION, Exit.CONFIGURATION)
@@ -164,9 +164,10 @@ def test_a_store_that_refuses(undisturbed: Trainer, trainer: Trainer) -> None:
         if network.number > STEPS + 2:
             time.sleep(0.05)  # the loop learns of it after a step
 
-    with pytest.raises(JobError, match=r"refused\. Not stored: .*step-000000\d\d-0001.*`alexnet sync") as caught:
-        trainer.attempt(before_step=refuse)
-    assert caught.value.code is Exit.CONFIGURATION
+    text = r"refused\. The store has refused for 0 s \(--flush-timeout\)\. Not stored: .*step-000000\d\d-0001.*`alexnet sync"
+    with pytest.raises(JobError, match=text) as caught:
+        trainer.attempt(options={"flush_timeout": 0.0}, before_step=refuse)
+    assert caught.value.code is Exit.NOT_STORED, "a store that has taken the claim is configured right: the Job is to try again"
     assert trainer.checkpoints == []
     store.parts = ()
     sync(trainer.undelivered(), store, trainer.log.say)
@@ -183,7 +184,7 @@ def test_a_store_that_is_away_at_the_end(undisturbed: Trainer, trainer: Trainer)
     def away() -> None:
         store.parts = ("checkpoints", "attempts", "final", "summary")
 
-    text = r"did not take all results within 1 s \(--flush-timeout\)\. Not stored: .*r/summary\.json"
+    text = r"did not take all results within 1 s \(--flush-timeout\)\. It said last: .*: refused\. Not stored: .*r/summary\.json"
     with pytest.raises(JobError, match=text) as caught:
         trainer.attempt(options={"flush_timeout": 1.0}, before_step=at_step(3 * STEPS - 1, away))
     assert caught.value.code is Exit.NOT_STORED
@@ -199,7 +200,9 @@ def test_a_newer_attempt(trainer: Trainer) -> None:
     with pytest.raises(JobError, match="attempt 0002-ffffff took over") as caught:
         trainer.attempt(before_step=at_step(STEPS + 1, take_over))
     assert caught.value.code is Exit.SUPERSEDED
-    assert not list(trainer.spools.iterdir()), "what an older attempt has is of no worth"
+    assert not list(trainer.spools.glob("alexnet-kept-*")), "what a newer attempt works on is nobody's to deliver"
+    assert trainer.attempt() is Exit.DONE
+    assert not list(trainer.spools.iterdir())
 
 
 def test_another_attempt_finishes_first(undisturbed: Trainer, trainer: Trainer) -> None:
