@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
+from io import StringIO
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 
 from job import __version__
 from job.core.exits import Exit, JobError
+from job.storage.files import without_signatures
 
 COMMANDS = ("train", "runs", "compare", "report", "evaluate", "predict", "pull", "sync", "data", "describe", "trace", "parity", "doctor")
 """each is the function `NAME` of the module `job.cli.NAME`, which is imported when the command is used"""
@@ -46,7 +48,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command and end the process with one of the codes of `Exit`."""
     signal.signal(signal.SIGTERM, _terminate)  # `train` installs a handler of its own
-    code = _run()
+    code = run()
     if threading.active_count() > 1:  # sys.exit would wait for an upload that hangs, beyond the grace period
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # the terminal may be gone
@@ -61,17 +63,19 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     os._exit(Exit.NOT_STORED)
 
 
-def _run() -> int:
+def run() -> int:
     """The exit code, after printing the error if there is one."""
     try:
         code = cli.main(standalone_mode=False)
         return code if isinstance(code, int) else Exit.DONE
     except JobError as error:
         with suppress(OSError):  # after SIGHUP there is no terminal
-            click.echo(f"alexnet: {error}", err=True)
+            click.echo(without_signatures(f"alexnet: {error}"), err=True)
         return error.code
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        click.echo(without_signatures(shown.getvalue()), err=True, nl=False)
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
         click.echo("alexnet: stopped by Ctrl-C.", err=True)

@@ -25,6 +25,7 @@ class Pull:
 
     def __init__(self, run: Run, folder: Path, say: Callable[[str], None]) -> None:
         self.source, self.folder, self.say = run, folder, say
+        self.target = FolderStore(folder)
         if isinstance(run.store, FolderStore) and run.store.root.resolve() == folder.resolve():
             raise JobError(Exit.USAGE, f"{folder} is where run {run.id} lies already. Expected another folder.")
         self.fetched: list[Entry] = []
@@ -60,7 +61,7 @@ class Pull:
             )
 
     def _fetch(self, entry: Entry) -> None:
-        path, listed = self.folder / entry.key, self.listed.get(entry.key)
+        path, listed = self.target.path(entry.key), self.listed.get(entry.key)
         with local_errors(path):
             there = path.is_file() and path.stat().st_size == entry.size
             if there and (listed.wrong_digest(path) is None if listed else is_constant(entry.key)):

@@ -15,9 +15,9 @@ from job.core.resource_records import AttemptRow, ResourceRow
 from job.runs.contributions import Contribution, contributions
 from job.runs.predictions import parse_predictions
 from job.runs.reading import LINES_BYTES, lines, sound_lines
-from job.runs.run import ATTEMPT, Run
+from job.runs.run import ATTEMPT, RUN_ID, Run
 from job.storage.errors import NotFound
-from job.storage.files import sha256_of
+from job.storage.files import sha256_of, without_secrets
 from job.storage.opening import open_store
 
 FINAL_BYTES = 1 << 28
@@ -68,9 +68,13 @@ class Results:
 
 def open_run(url: str) -> Run:
     """The run at `FOLDER/ID` or `s3://bucket/prefix/ID`.  Raises JobError (2) where there is no run."""
+    if "://" in url and ("?" in url or not url.startswith(("s3://", "file:///"))):
+        raise JobError(Exit.USAGE, f"{without_secrets(url)} (and what follows) names no run. Expected FOLDER/ID or s3://bucket/prefix/ID.")
     parent, _, name = url.rstrip("/").rpartition("/")
     if parent in ("s3:/", "s3:"):
         raise JobError(Exit.USAGE, f"{url}: expected a run, such as s3://bucket/prefix/RUN. `alexnet runs {url}` lists what is there.")
+    if not RUN_ID.fullmatch(name):
+        raise JobError(Exit.USAGE, f"{url}: {name!r} is no run's name. `alexnet runs {parent or '.'}` lists those that are there.")
     if url.startswith("/") and not parent:
         parent = "/"
     run = Run(open_store(parent or "."), name)

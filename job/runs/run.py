@@ -22,7 +22,7 @@ from job.core.records import CheckpointState, End, MetricsLine, RunRecord, Statu
 from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
 from job.runs.reading import NewerFormatError, lines, read_record, record
 from job.storage.errors import NotFound, StoreError
-from job.storage.files import encoded
+from job.storage.files import encoded, without_secrets
 from job.storage.manifest import MANIFEST, Manifest
 from job.storage.store import Store
 
@@ -57,8 +57,8 @@ class Run:
         if not RUN_ID.fullmatch(run_id):
             raise JobError(
                 Exit.USAGE,
-                f"--run-id {run_id!r}: expected 1 to 100 letters, digits, '.', '_' or '-', beginning with a letter or digit. "
-                "Choose such a name, or leave the flag out.",
+                f"--run-id {without_secrets(run_id)!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first of them a letter or "
+                "digit. Choose such a name, or leave the flag out.",
             )
         self.store, self.id = store, run_id
         self.attempt = ""

@@ -160,7 +160,7 @@ class Delivery:
 
     def _deliver(self, key: str) -> bool:
         """True: the object was sent."""
-        path, there = self.source.root / key, self.target_sizes.get(key)
+        path, there = self.source.path(key), self.target_sizes.get(key)
         if key.endswith("/status.json"):  # the one object that may be overwritten
             return self._put(key, path) if there is None or self.target.get(key) != path.read_bytes() else False
         if _rank(key)[0] != PAYLOAD:

@@ -15,6 +15,8 @@ from job.storage.errors import StoreError
 
 TEMPORARY = ".tmp-"
 """how the names of files begin that are not yet whole; no key may hold one"""
+SIGNED = re.compile(r"\?[^\s'\"]*(X-Amz-|Signature=|sig=)[^\s'\"]*", re.IGNORECASE)
+"""the query of a presigned URL, which is as good as a password while it lasts"""
 _FAILED = (Exit.NOT_STORED, True, "Check the disk or the file server, then try again.")
 _FORBIDDEN = (
     Exit.CONFIGURATION,
@@ -93,6 +95,11 @@ def sha256_of(data: bytes) -> str:
 def encoded(value: Any) -> bytes:
     """JSON that is the same bytes whoever writes it."""
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def without_signatures(text: str) -> str:
+    """A message without the queries of signed URLs, whoever put them there."""
+    return SIGNED.sub("?…", text)
 
 
 def without_secrets(url: str) -> str:

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
+from stat import S_ISDIR
 from typing import BinaryIO
 
+from job.core.exits import Exit, JobError
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import TEMPORARY, local_errors, new_file_beside
 from job.storage.store import Entry, Store, checked, checked_folder, checked_prefix, is_key
@@ -46,13 +48,13 @@ class FolderStore(Store):
 
     def put(self, key: str, data: bytes | Path) -> None:
         with self._written(key, data) as temporary:
-            temporary.replace(self._path(key))
+            temporary.replace(self.path(key))
 
     def move(self, path: Path, key: str) -> None:
         try:
-            with new_file_beside(self._path(key)):
+            with new_file_beside(self.path(key)):
                 _synchronise(path)
-                path.replace(self._path(key))
+                path.replace(self.path(key))
         except StoreError as error:
             if getattr(error.__cause__, "errno", None) != errno.EXDEV:
                 raise
@@ -63,10 +65,10 @@ class FolderStore(Store):
         names = []
         with local_errors(folder), suppress(*ABSENT):
             names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
-        return sorted(name for name in names if any(is_key(entry.key) for entry in self._entries(f"{prefix}{name}/")))
+        return sorted(name for name in names if any(is_key(self._key(path)) for path in self._files(f"{prefix}{name}/")))
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
+        path = self.path(key)
         with local_errors(path), suppress(*ABSENT):
             path.unlink()
         for folder in path.parents[: len(key.split("/")) - 1]:
@@ -92,7 +94,7 @@ class FolderStore(Store):
             file.write(block)
 
     def _blocks(self, key: str) -> Iterator[bytes]:
-        path = self._path(key)
+        path = self.path(key)
         with local_errors(path):
             try:
                 with path.open("rb") as source:
@@ -101,7 +103,7 @@ class FolderStore(Store):
                 raise NotFound(f"{self.url}: no object {key}") from None
 
     def _create(self, key: str, data: bytes) -> bool:
-        target = self._path(key)
+        target = self.path(key)
         with self._written(key, data) as temporary:
             try:
                 if self.conditional:
@@ -115,27 +117,44 @@ class FolderStore(Store):
             return True
 
     def _entries(self, prefix: str) -> Iterator[Entry]:
+        if "/" in prefix:
+            self.path(prefix.rpartition("/")[0])
         for path in self._files(prefix):
+            if path.is_symlink() and is_key(self._key(path)):
+                self.path(self._key(path))
             with local_errors(path), suppress(FileNotFoundError):  # deleted since it was listed
                 status = path.stat()
-                yield Entry(key=path.relative_to(self.root).as_posix(), size=status.st_size, modified=status.st_mtime)
+                if not S_ISDIR(status.st_mode):
+                    yield Entry(key=self._key(path), size=status.st_size, modified=status.st_mtime)
 
     def _files(self, prefix: str) -> Iterator[Path]:
-        """Files whose paths below the root begin with `prefix`, unfinished ones included."""
+        """Files, and links to folders, whose paths below the root begin with `prefix`, unfinished ones included."""
         folder = self.root / prefix.rpartition("/")[0]
         with local_errors(folder):
-            for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
-                for path in (Path(parent, name) for name in names):
-                    if path.relative_to(self.root).as_posix().startswith(prefix):
+            for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone):
+                links = (path for name in folders if (path := Path(parent, name)).is_symlink())
+                for path in (*(Path(parent, name) for name in names), *links):
+                    if self._key(path).startswith(prefix):
                         yield path
 
-    def _path(self, key: str) -> Path:
-        return self.root / checked(key)
+    def path(self, key: str) -> Path:
+        """Where the object lies.  Raises JobError (65) where a symbolic link leads out of the top folder that the key names."""
+        path = self.root / checked(key)
+        top = self.root / key.partition("/")[0]
+        if not path.resolve().is_relative_to(top.resolve()):
+            raise JobError(
+                Exit.DATA,
+                f"{path} leads out of {top} by a symbolic link. Expected files and folders, as a run leaves them. Remove the link.",
+            )
+        return path
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     @contextmanager
     def _written(self, key: str, data: bytes | Path) -> Iterator[Path]:
         """A file with the data, safe on the disk, that does not have its name yet."""
-        with new_file_beside(self._path(key)) as temporary:
+        with new_file_beside(self.path(key)) as temporary:
             if isinstance(data, Path):
                 with data.open("rb") as source, temporary.open("wb") as file:
                     shutil.copyfileobj(source, file, BLOCK)
