@@ -40,6 +40,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def ago(seconds: float) -> str:
+    """An age in the largest unit that fits, such as `3 h ago`."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
 def columns(rows: Sequence[Sequence[str]], *, right: int = 0) -> str:
     """Rows as lines of aligned columns; columns from index `right` on are right-aligned (0: none)."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -17,7 +17,22 @@ from job import __version__
 from job.core.exits import Exit, JobError
 from job.storage.files import without_signatures
 
-COMMANDS = ("train", "runs", "compare", "report", "evaluate", "predict", "pull", "sync", "data", "describe", "trace", "parity", "doctor")
+COMMANDS = (
+    "train",
+    "runs",
+    "watch",
+    "compare",
+    "report",
+    "evaluate",
+    "predict",
+    "pull",
+    "sync",
+    "data",
+    "describe",
+    "trace",
+    "parity",
+    "doctor",
+)
 """each is the function `NAME` of the module `job.cli.NAME`, which is imported when the command is used"""
 
 

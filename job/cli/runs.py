@@ -20,7 +20,7 @@ def runs(where: str, sort: str, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from job.analysis.formatting import columns, percent
+    from job.analysis.formatting import ago, columns, percent
     from job.core.exits import Exit, JobError
     from job.runs.listing import list_runs, sorted_rows
     from job.storage.opening import open_store
@@ -45,11 +45,3 @@ def runs(where: str, sort: str, as_json: bool) -> None:
         state += f": {row.reason[:60]}" if row.reason and row.state != "finished" else ""
         table.append([row.run, row.engine or "—", row.recipe or "—", epochs, accuracy, speed, " ".join(state.split())])
     click.echo(columns(table))
-
-
-def ago(seconds: float) -> str:
-    """An age in the largest unit that fits, such as `3 h ago`."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"

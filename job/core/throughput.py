@@ -1,12 +1,12 @@
 """Images per second of a run's steps, from the lines of its logging intervals."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job.core.identity_records import ContributionRecord
-from job.core.records import MetricsLine
+from job.core.records import EpochLine, MetricsLine
 
 
 def step_speeds(lines: Iterable[MetricsLine]) -> NDArray[np.float64]:
@@ -38,3 +38,11 @@ def speeds_by_platform(lines: Iterable[MetricsLine], contributions: Iterable[Con
             platform = one["engine"], one.get("device", "unknown")
             found[platform] = np.concatenate([found.get(platform, speeds[:0]), speeds])
     return found
+
+
+def seconds_per_step(epochs: Sequence[EpochLine]) -> float | None:
+    """At the pace of the last whole epoch, its evaluation and checkpoint included and start-ups left out; None before there is one."""
+    if not epochs:
+        return None
+    spent = sum(seconds for purpose, seconds in epochs[-1]["seconds"].items() if purpose != "start-up")
+    return spent * epochs[-1]["epoch"] / epochs[-1]["step"]

@@ -77,6 +77,11 @@ def list_runs(store: Store) -> list[Row]:
     return sorted(rows, key=lambda row: row.run)
 
 
+def row_of(store: Store, run: str) -> Row | None:
+    """One run.  None: there is none of this name."""
+    return _row(store, run, store.now())
+
+
 def sorted_rows(rows: Sequence[Row], key: str) -> list[Row]:
     """By a field, with the greatest accuracy, speed and epoch first and unknown values last."""
     greatest_first = key in ("test_accuracy", "images_per_second", "epoch")

@@ -15,7 +15,7 @@ from job.core.identity_records import ContributionRecord
 from job.core.recipe import Recipe
 from job.core.records import EpochLine, IntervalLine, MetricsLine, ProgressState
 from job.core.sampling import steps_per_epoch, validation_split
-from job.core.throughput import step_speeds
+from job.core.throughput import seconds_per_step, step_speeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,15 +145,12 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """That the training will still take: at the pace of the last whole epoch, with its evaluation and checkpoint; before there is one,
-        at the speed of the last logging interval.  None before that ends."""
-        steps = self.workload.steps - self.step
-        if epochs := self.epochs:
-            spent = sum(seconds for purpose, seconds in epochs[-1]["seconds"].items() if purpose != "start-up")
-            return steps * spent / self.workload.steps_per_epoch
-        if intervals := self.intervals:
-            return steps * self.workload.batch_size / max(intervals[-1]["images_per_second"], 0.1)
-        return None
+        """That the training will still take: at the pace of the last whole epoch; before there is one, at the speed of the last logging
+        interval.  None before that ends."""
+        steps, pace = self.workload.steps - self.step, seconds_per_step(self.epochs)
+        if pace is None and (intervals := self.intervals):
+            pace = self.workload.batch_size / max(intervals[-1]["images_per_second"], 0.1)
+        return None if pace is None else steps * pace
 
     @property
     def state(self) -> ProgressState:

@@ -26,6 +26,7 @@ ROOMS = {
     "analysis": {"core", "storage", "runs", "figures"},
     "inference": {"core", "storage", "runs", "data", "engines"},
     "training": {"core", "storage", "runs", "data", "engines", "telemetry", "figures", "analysis"},
+    "watch": {"core", "storage", "runs", "figures", "analysis"},
     "doctor": {"core", "storage", "runs", "data", "engines", "telemetry", "training"},
 }
 """room → the rooms that it may import; `cli` may import all"""
