@@ -1,6 +1,7 @@
 """The page of runs that are not all finished: state and reason on top, how far each is, its curves up to the newest checkpoint."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,15 +15,19 @@ from job.figures.run import accuracy_curves, loss_curves
 from job.runs.results import read_results
 from job.runs.snapshot import Observer, Snapshot
 
+READERS = 16
+"""runs that are read in parallel"""
+
 
 def write_page(observers: Sequence[Observer], path: Path, *, anyway: bool = False, refresh: int | None = None) -> dict[str, bytes]:
     """The report of runs that are finished, else how far they are; returns the figures by file name.
 
     `refresh`: seconds after which a browser asks again for the page of runs that are not finished.  Raises JobError as `read_results`.
     """
-    runs = [observer.look() for observer in observers]
-    if all(run.summary is not None for run in runs):
-        return write_report([read_results(run.url) for run in runs], path, anyway=anyway)
+    with ThreadPoolExecutor(READERS) as pool:
+        runs = list(pool.map(Observer.look, observers))
+        if all(run.summary is not None for run in runs):
+            return write_report(list(pool.map(read_results, [run.url for run in runs])), path, anyway=anyway)
     path.parent.mkdir(parents=True, exist_ok=True)
     figures = [draw(run) for run in runs]
     path.write_text(page(runs, figures, refresh=refresh), encoding="utf-8")

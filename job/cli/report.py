@@ -16,13 +16,17 @@ from job.cli.compare import READERS
 )
 @click.option("--anyway", is_flag=True, help="Give a verdict even if the comparison is unfair; it then says so.")
 def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
-    """Write one self-contained page about RUNs (FOLDER/ID or s3://bucket/prefix/ID): figures, curves, statistics, settings that differ."""
+    """Write one self-contained page about RUNs (FOLDER/ID or s3://bucket/prefix/ID): figures, curves, statistics, settings that differ.
+
+    Where one of them is at work or was stopped, the page shows how far they are, with curves up to the newest checkpoint.
+    """
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from job.analysis.report import write_report
-    from job.runs.results import read_results
+    from job.analysis.progress_page import write_page
+    from job.runs.results import open_run
+    from job.runs.snapshot import Observer
     from job.storage.opening import open_store
 
     parent, _, name = output.rpartition("/")
@@ -31,10 +35,10 @@ def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
     else:
         store, name = open_store(output), "report.html"
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(read_results, runs))
+        observers = [Observer(run) for run in pool.map(open_run, runs)]
     with TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        figures = write_report(found, page, anyway=anyway)
+        figures = write_page(observers, page, anyway=anyway)
         store.put(name, page)
     for figure, data in figures.items():
         store.put(figure, data)

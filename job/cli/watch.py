@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 
 import click
 
@@ -31,7 +32,8 @@ def watch(runs: tuple[str, ...], seconds: int, once: bool, html: bool, port: int
 
             server = PageServer(observers, port=port, seconds=seconds)
             click.echo(f"{server.url} shows {len(observers)} run{'s' if len(observers) > 1 else ''} until Ctrl-C")
-            server.run()
+            with suppress(KeyboardInterrupt):
+                server.run()
             return
         if sys.stdout.isatty() and not once:
             from job.watch.live import draw
