@@ -1,18 +1,17 @@
 """A run as far as it has come, at work, stopped or done: what `alexnet watch` and the page of an unfinished run show."""
 
-import json
 from dataclasses import dataclass
 
 from job.core.exits import Exit, JobError
-from job.core.records import EpochLine, MetricsLine, RunRecord, Status, Summary
+from job.core.records import End, EpochLine, MetricsLine, RunRecord, Status, Summary
 from job.core.throughput import seconds_per_step
 from job.runs.checkpoint import CheckpointName
 from job.runs.listing import row_of
+from job.runs.reading import LINES_BYTES, sound_lines
 from job.runs.results import final_object
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
 from job.storage.files import sha256_of
-from job.storage.manifest import MANIFEST, Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +106,15 @@ class Observer:
         if record is None or row is None:
             raise JobError(Exit.USAGE, f"{run.url}: there is no run (no run.json).")
         newest = max(filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/")), default="")
-        end = run.read("attempts", newest, "end.json") if newest else None
-        status: Status | None = end or (run.read("attempts", newest, "status.json") if newest else None)
+        end = run.read_sound(End, "attempts", newest, "end.json") if newest else None
+        status: Status | None = end or (run.read_sound(Status, "attempts", newest, "status.json") if newest else None)
         return Snapshot(
             id=run.id,
             url=run.url,
             record=record,
             state=row.state,
             reason=row.reason,
-            diverged=row.state == "failed" and end is not None and end.get("exit_code") == Exit.DIVERGED,
+            diverged=row.state == "failed" and end is not None and end["exit_code"] == Exit.DIVERGED,
             age=row.age,
             status=status,
             summary=summary,
@@ -123,24 +122,20 @@ class Observer:
         )
 
     def _read_final(self, summary: Summary) -> list[MetricsLine]:
-        return _lines(final_object(self.run, summary, "metrics.jsonl"))
+        return sound_lines(MetricsLine, final_object(self.run, summary, "metrics.jsonl"))
 
     def _read_newest(self) -> list[MetricsLine]:
         """Of the newest checkpoint that is whole; an older one may be cleared away, or the newest be on its way."""
         for name in self.run.checkpoint_names():
             if name == self._checkpoint:
                 break
-            content = self.run.read("checkpoints", str(name), MANIFEST)
             try:
-                data = self.run.store.get(self.run.key("checkpoints", str(name), "metrics.jsonl"))
-            except NotFound:
+                manifest = self.run.manifest("checkpoints", str(name))
+                data = self.run.store.get(self.run.key("checkpoints", str(name), "metrics.jsonl"), LINES_BYTES)
+            except (NotFound, JobError):
                 continue
-            if content is None or Manifest.parse(content, str(name)).files["metrics.jsonl"].sha256 != sha256_of(data):
+            if manifest is None or (entry := manifest.files.get("metrics.jsonl")) is None or entry.sha256 != sha256_of(data):
                 continue
-            self._lines, self._checkpoint = _lines(data), name
+            self._lines, self._checkpoint = sound_lines(MetricsLine, data), name
             break
         return self._lines
-
-
-def _lines(data: bytes) -> list[MetricsLine]:
-    return [json.loads(line) for line in data.splitlines()]

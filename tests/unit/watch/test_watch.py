@@ -73,7 +73,7 @@ def test_a_run_at_work(trainer: Trainer) -> None:
             looks.append(observer.look())
         if network.number == STEPS + 4:
             arrived = threading.Event()
-            while not trainer.checkpoints or not trainer.run.read("checkpoints", str(trainer.run.checkpoint_names()[0]), "MANIFEST.json"):
+            while not trainer.checkpoints or not trainer.run.manifest("checkpoints", str(trainer.run.checkpoint_names()[0])):
                 arrived.wait(0.01)
             looks.append(observer.look())
             terminate()
