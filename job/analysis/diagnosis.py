@@ -149,7 +149,7 @@ def checkpoint_stalls(time: Time) -> Finding | None:
         title="Checkpoints stall the training",
         seen=f"Training stood still for {stalled:.1f} s ({stalled / total:.0%} of the time) while they were written to the spool.",
         when="over the whole run",
-        change="Store fewer (--checkpoint-steps), or put --spool on a faster disk.",
+        change="Store fewer (--checkpoint-minutes), or put --spool on a faster disk.",
     )
 
 
@@ -166,7 +166,7 @@ def slow_store(time: Time, checkpoint: Mapping[str, float] | None) -> Finding | 
         title="The store is slower than the checkpoints come",
         seen=f"Training waited {waited:.1f} s for room in the spool.{detail}",
         when="over the whole run",
-        change="Store fewer (--checkpoint-steps), raise --spool-limit, or use a faster store.",
+        change="Store fewer (--checkpoint-minutes), raise --spool-limit, or use a faster store.",
     )
 
 

@@ -102,6 +102,13 @@ class Display:
 @options.cache
 @click.option("--log-steps", type=click.IntRange(1), default=50, show_default=True, help="Steps between two lines of the log.")
 @click.option("--checkpoint-steps", type=click.IntRange(0), default=0, help="Also store a checkpoint every so many steps.")
+@click.option(
+    "--checkpoint-minutes",
+    envvar="ALEXNET_CHECKPOINT_MINUTES",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Also store a checkpoint when the last one is so many minutes old.",
+)
 @options.grace
 @options.seconds("--flush-timeout", 600.0, "How long the end of a run waits for the store.")
 @options.spool

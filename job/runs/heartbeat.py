@@ -19,8 +19,8 @@ class Heartbeat:
     A store that does not answer proves nothing, so its errors pass here; the uploads report them.
     """
 
-    def __init__(self, run: Run, status: Callable[[], Status], seconds: float = SECONDS) -> None:
-        self._run, self._status, self._seconds = run, status, seconds
+    def __init__(self, run: Run, status: Callable[[], Status]) -> None:
+        self._run, self._status = run, status
         self.verdict: JobError | None = None
         self._closing = threading.Event()
         threading.Thread(target=self._work, name="heartbeat", daemon=True).start()
@@ -43,5 +43,5 @@ class Heartbeat:
                     self.verdict = verdict
                     return
                 self._run.put_status(self._status())
-            if self._closing.wait(self._seconds):
+            if self._closing.wait(SECONDS):
                 return

@@ -95,7 +95,7 @@ class Run:
 
     def _naming_its_image(self, error: JobError) -> JobError:
         """The attempt before this one wrote it, as far as one can know."""
-        others = [name for name in self.store.folders(self.key("attempts") + "/") if name != self.attempt and ATTEMPT.fullmatch(name)]
+        others = [name for name in self.attempts() if name != self.attempt]
         with suppress(NotFound, JobError):
             image = read_record(self.store, self.key("attempts", max(others, default="none"), "claim.json"), Image)["image"]
             return JobError(error.code, f"{error} The newest attempt's image is {image or 'none (no container)'}.")
@@ -132,7 +132,7 @@ class Run:
 
     def claim(self, facts: Claim) -> None:
         """Become the newest attempt.  Raises JobError (77) if another one was quicker."""
-        numbers = [int(m[1]) for m in map(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")) if m]
+        numbers = [int(name[:4]) for name in self.attempts()]
         self.attempt = f"{max(numbers, default=0) + 1:04d}-{secrets.token_hex(3)}"
         self.store.put(self.key("attempts", self.attempt, "claim.json"), encoded(facts))
         self.claimed = True
@@ -140,9 +140,13 @@ class Run:
         with suppress(StoreError):  # left by attempts that died, these only cost space; one that still lives will look, and leave
             self.store.abort_uploads(self.key(""))
 
+    def attempts(self) -> list[str]:
+        """Names of those that have begun, oldest first."""
+        return list(filter(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")))
+
     def raise_if_superseded(self) -> None:
         """Raises JobError: 77 if a newer attempt is at work on the run, 0 if the run has ended."""
-        newest = max(filter(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")), default=self.attempt)
+        newest = max(self.attempts(), default=self.attempt)
         if newest > self.attempt:
             raise JobError(Exit.SUPERSEDED, f"run {self.id}: attempt {newest} took over from this one, {self.attempt}, which ends here.")
         if self.summary():

@@ -22,6 +22,7 @@ from job.runs.heartbeat import Heartbeat
 from job.runs.leftovers import WORK, SpoolFolders
 from job.runs.run import Run
 from job.runs.spool import Spool
+from job.runs.taking_over import wait_for_other_job
 from job.storage.errors import StoreError
 from job.storage.files import encoded, new_file_beside
 from job.telemetry.host import peak_memory
@@ -78,6 +79,7 @@ class Attempt:
         self._summary: Summary | None = None
         """where there is one that waits for its objects"""
         self.record = run.begin(record)
+        wait_for_other_job(run, claim, say)
         try:
             with self._counted():
                 run.claim(claim)

@@ -20,6 +20,7 @@ from job.runs.statefile import read_state, state_bytes, write_state
 from job.runs.tensorfile import read_tensors
 from job.storage.files import encoded, local_errors
 from job.training.attempt import Attempt
+from job.training.options import Options
 from job.training.progress import Progress, to_jsonl
 
 
@@ -38,6 +39,8 @@ class Checkpointer:
         """of the newest that this attempt has written"""
         self._seconds: float | None = None
         """that writing it took"""
+        self._since = time.monotonic()
+        """when the last one was written, or the attempt began"""
         self._announced = False
         self.newest: CheckpointName | None = None
         """the newest checkpoint, found or written"""
@@ -67,6 +70,12 @@ class Checkpointer:
         local = leftovers.newest_checkpoint(say)
         beyond = local.name if local else None
         return self._attempt.retried(lambda: run.newest_checkpoint(self._work / "resume", say, beyond=beyond)) or local
+
+    def is_due(self, step: int, options: Options) -> bool:
+        """Is it time for one after this step, beside those at the ends of epochs?  Asks the host's clock and nothing of the device."""
+        by_steps = options.checkpoint_steps and step % options.checkpoint_steps == 0
+        by_time = options.checkpoint_minutes and time.monotonic() - self._since >= 60 * options.checkpoint_minutes
+        return bool(by_steps or by_time)
 
     def save(self, progress: Progress) -> None:
         """Hand a checkpoint over to the spool, which may have to make room first."""
@@ -135,7 +144,8 @@ class Checkpointer:
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        self._saved_step, self.newest, self._seconds = progress.step, name, time.monotonic() - begun
+        self._since = time.monotonic()
+        self._saved_step, self.newest, self._seconds = progress.step, name, self._since - begun
         self._spool.add_checkpoint(folder, progress.step, progress.best)
 
     def _contributions(self, found: Checkpoint) -> list[ContributionRecord]:

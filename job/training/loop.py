@@ -99,7 +99,7 @@ class Training:
                 self.take_step(epoch, order)
             ends_epoch = progress.step % per_epoch == 0
             interval_ends = progress.step % options.log_steps == 0 or ends_epoch
-            checkpoint_due = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0 and not ends_epoch
+            checkpoint_due = not ends_epoch and self.checkpointer.is_due(progress.step, options)
             stopping = self.stop.requested
             if interval_ends or checkpoint_due or stopping:
                 with self.ledger.spend("step"):

@@ -34,6 +34,8 @@ class Options:
     """steps of a logging interval"""
     checkpoint_steps: int = 0
     """also store a checkpoint every so many steps; 0: only at the end of each epoch"""
+    checkpoint_minutes: float = 0.0
+    """also store a checkpoint when the last one is so many minutes old; 0: never for that reason"""
     flush_timeout: float = 600.0
     """seconds that a run waits at its end for the store to take all results"""
     spool: Path | None = None

@@ -180,6 +180,8 @@ def between(job: dict[str, Any]) -> list[str]:
         bad.append("grace")
     if option(args, "spool") != "/runs" or not (option(args, "output") or "").startswith("s3://"):
         bad.append("output")
+    if not float(option(args, "checkpoint-minutes") or 0) > 0:
+        bad.append("checkpoint-minutes")
     if option(args, "device") != "cuda":
         bad.append("device")
     sizes = {v["name"]: size(v.get("emptyDir", {}).get("sizeLimit", "0Mi")) for v in pod.get("volumes", [])}

@@ -108,6 +108,10 @@ CHANGES = {
     "value beside valueFrom": ("spec.template.spec.containers.0.env.0.value", "x"),
     "spool without limit": ("spec.template.spec.volumes.0.emptyDir", {}),
     "spool larger than the disk limit": ("spec.template.spec.volumes.0.emptyDir.sizeLimit", "40Gi"),
+    "no checkpoints by time": (
+        "spec.template.spec.containers.0.args",
+        ["train", "--output=s3://b/p", "--device=cuda", "--grace=120", "--spool=/runs", "--spool-limit=2048"],
+    ),
     "shm on disk": ("spec.template.spec.volumes.2.emptyDir.medium", ""),
     "own settings from a ConfigMap": ("spec.template.spec.containers.0.envFrom", [{"configMapRef": {"name": "alexnet"}}]),
 }
@@ -189,7 +193,7 @@ def test_variants_change_what_they_say():
     for job in pair("spot"):
         pod = job["spec"]["template"]["spec"]
         assert pod["terminationGracePeriodSeconds"] <= 25
-        assert int(option(pod["containers"][0]["args"], "checkpoint-steps")) > 0
+        assert option(pod["containers"][0]["args"], "checkpoint-minutes") == "1"
         assert pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     for job in pair("seeds"):
         assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["backoffLimitPerIndex"]) == ("Indexed", 5, 6)

@@ -71,7 +71,7 @@ class Trainer:
 
     def attempt(self, recipe: Recipe = RECIPE, options: dict[str, Any] | None = None, **hooks: Callable[[NumpyNetwork], None]) -> Exit:
         self.log = Log()
-        given = Options(engine="numpy", seed=5, log_steps=2, spool=self.spools, **{"flush_timeout": 5.0, **(options or {})})
+        given = Options(engine="numpy", seed=5, spool=self.spools, **{"log_steps": 2, "flush_timeout": 5.0, **(options or {})})
         stop = StopSignal(grace=20.0)
         engine = NumpyEngine(**hooks)
         return start.attempt(Run(self.store, "r"), engine, recipe, DATA, given, threads=1, init_from=None, stop=stop, display=self.log)

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -349,3 +350,40 @@ def test_what_cannot_work_is_found_before_a_framework_is_loaded(tmp_path: Path, 
         start.train(RECIPE, replace(given, init_from="/nowhere.pth"), StopSignal(1.0), log)
     assert log.lines == [], "nothing was promised"
     assert not (tmp_path / "runs").exists()
+
+
+def test_two_jobs_on_one_run(undisturbed: Trainer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pods of the second one find the first one's pod alive, and leave it alone."""
+    monkeypatch.setattr("job.runs.heartbeat.SECONDS", 0.05)
+    monkeypatch.setattr("job.runs.taking_over.POLL", 0.01)
+    second = Trainer(trainer.store.root.parent)
+    codes = []
+
+    def intrude() -> None:
+        monkeypatch.setenv("ALEXNET_JOB", "second")
+        for _ in range(2):
+            with pytest.raises(JobError, match="of the Job n/first is at work on it, so this Job, n/second, leaves it alone") as caught:
+                second.attempt()
+            codes.append(caught.value.code)
+
+    monkeypatch.setenv("ALEXNET_NAMESPACE", "n")
+    monkeypatch.setenv("ALEXNET_JOB", "first")
+    assert trainer.attempt(before_step=at_step(STEPS, intrude)) is Exit.DONE
+    assert codes == [Exit.SUPERSEDED] * 2, "counted against the second one's retries"
+    assert trainer.trained == undisturbed.trained
+
+
+@pytest.mark.parametrize(("minutes", "stored", "reads"), [(0.0, [10], 1), (0.5, [3, 6, 9, 10], 4)])
+def test_checkpoints_by_time(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, minutes: float, stored: list[int], reads: int) -> None:
+    """Each step takes 10 s by a clock of its own.  The device is read for a checkpoint, never for the clock."""
+    clock, found, counted = [time.monotonic()], [], []
+    monkeypatch.setattr("job.training.checkpointer.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    read = NumpyNetwork.read
+    monkeypatch.setattr(NumpyNetwork, "read", lambda network: counted.append(network.number) or read(network))
+
+    def tick(network: NumpyNetwork) -> None:
+        clock[0] += 10
+
+    recipe, options = RECIPE.with_values({"epochs": 1, "batch_size": 5}), {"checkpoint_minutes": minutes, "log_steps": 1000}
+    assert trainer.attempt(recipe, options, before_step=tick, before_weights=lambda network: found.append(network.number)) is Exit.DONE
+    assert (found, len(counted)) == (stored, reads)
