@@ -375,7 +375,7 @@ def test_two_jobs_on_one_run(undisturbed: Trainer, trainer: Trainer, monkeypatch
 
 @pytest.mark.parametrize(("minutes", "stored", "reads"), [(0.0, [10], 2), (0.5, [3, 6, 9, 10], 5)])
 def test_checkpoints_by_time(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, minutes: float, stored: list[int], reads: int) -> None:
-    """Each step takes 10 s by a clock of its own.  The device is read for a checkpoint, never for the clock; twice without (first step, end)."""
+    """Each step takes 10 s by a clock of its own.  The device is read for a checkpoint, never for the clock: twice without."""
     clock, found, counted = [time.monotonic()], [], []
     monkeypatch.setattr("job.training.checkpointer.time", SimpleNamespace(monotonic=lambda: clock[0]))
     read = NumpyNetwork.read
