@@ -13,6 +13,7 @@ from job.runs.tensorfile import read_tensors, write_tensors
 from job.storage.files import encoded, sha256
 from job.storage.opening import open_store
 from job.storage.store import Store
+from tests.support.records import run_record, summary
 from tests.support.servers import weed
 
 SHAPES = {"features.0.weight": (2, 3, 1, 1), "classifier.6.bias": (10,)}
@@ -52,11 +53,11 @@ def test_an_object(store: Store, model: Path, tmp_path: Path) -> None:
 
 
 def test_the_model_of_a_run(store: Store, model: Path, tmp_path: Path) -> None:
-    store.put("r/run.json", encoded({"seed": 0}))
+    store.put("r/run.json", encoded(run_record()))
     store.put(f"r/{CHECKPOINT}/model.safetensors", model)
     store.put(f"r/{CHECKPOINT}/MANIFEST.json", encoded({"files": {"model.safetensors": {"size": 1, "sha256": sha256(model)}}}))
     refused("s3://results/r", tmp_path / "cache", Exit.USAGE, "has not ended")
-    store.put("r/summary.json", encoded({"model": f"{CHECKPOINT}/model.safetensors"}))
+    store.put("r/summary.json", encoded(summary(model=f"{CHECKPOINT}/model.safetensors")))
     assert dict(read_tensors(fetch_weights("s3://results/r/", tmp_path / "cache")))["classifier.6.bias"].tolist() == [*range(10)]
     shutil.rmtree(tmp_path / "cache")
     store.put(f"r/{CHECKPOINT}/model.safetensors", model.read_bytes()[:-1] + b"\1")

@@ -13,6 +13,7 @@ from job.storage.files import encoded
 from job.storage.opening import open_store
 from job.storage.store import Store
 from tests.support.proxy import Error, Proxy, Request
+from tests.support.records import claim, run_record, status, summary
 from tests.support.servers import Server
 
 FINISHED, AT_WORK = [f"done-{n}" for n in range(9)], [f"works-{n}" for n in range(3)]
@@ -30,11 +31,11 @@ def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 def store(proxy: Proxy) -> Store:
     made = open_store("s3://results/sweep")
     for run in FINISHED:
-        made.put(f"{run}/summary.json", encoded({"engine": "torch", "epochs": 2, "test_accuracy": 0.5}))
+        made.put(f"{run}/summary.json", encoded(summary(run=run)))
     for run in [*FINISHED, *AT_WORK]:
-        made.put(f"{run}/run.json", encoded({"seed": 1}))
-        made.put(f"{run}/attempts/0001-abcdef/claim.json", encoded({"engine": "torch"}))
-        made.put(f"{run}/attempts/0001-abcdef/status.json", encoded({"engine": "torch", "epoch": 1, "epochs": 2}))
+        made.put(f"{run}/run.json", encoded(run_record()))
+        made.put(f"{run}/attempts/0001-abcdef/claim.json", encoded(claim()))
+        made.put(f"{run}/attempts/0001-abcdef/status.json", encoded(status(run=run)))
     proxy.requests.clear()
     return made
 

@@ -82,7 +82,7 @@ def test_a_killed_attempt_is_explained_by_its_last_sample(tmp_path):
     first.signal(signal.SIGKILL)
     first.wait()
     (attempt,) = (tmp_path / "a" / "attempts").iterdir()
-    row = {"container_memory_bytes": 3.1e9, "container_memory_limit_bytes": 3.2e9}
+    row = {"time": 0.0, "interval_seconds": 1.0, "container_memory_bytes": 3_100_000_000, "container_memory_limit_bytes": 3_200_000_000}
     (attempt / "resources-0001.jsonl").write_text(json.dumps(row) + "\n")
     second = commands.Process("torch", tmp_path, "a", "--epochs", "50")
     try:

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from job.core.exits import Exit, JobError
 from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
+from job.runs.leftovers import SpoolFolders
 from job.runs.run import Run
 from job.runs.spool import Spool
+from job.storage.files import encoded
 from job.storage.folder import FolderStore
 from job.storage.opening import open_store
 from job.storage.store import Store
+from tests.support.records import checkpoint_state, claim, interval_line, run_record, summary
 
 FILES = (*CHECKPOINT_FILES, "MANIFEST.json")
 
@@ -48,8 +51,8 @@ def go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def attempt(store: Store, run: str = "r") -> Run:
     made = Run(store, run)
-    made.store.put_if_absent(made.key("run.json"), b"{}")
-    made.claim({})
+    made.store.put_if_absent(made.key("run.json"), encoded(run_record()))
+    made.claim(claim())
     return made
 
 
@@ -58,13 +61,15 @@ def checkpoint(run: Run, spool: Spool, step: int, content: str, best: str | None
     name = str(CheckpointName(step=step, attempt=run.attempt))
     folder = spool.path("checkpoints", name, "state.json").parent
     for file in CHECKPOINT_FILES:
-        (folder / file).write_text(json.dumps({"step": step, "file": file, "by": content, "progress": {"best": best}}))
+        (folder / file).write_text(json.dumps({"step": step, "file": file, "by": content}))
+    (folder / "state.json").write_bytes(encoded(checkpoint_state(step, best)))
+    (folder / "metrics.jsonl").write_text(json.dumps(interval_line(step)) + "\n")
     spool.add_checkpoint(folder, step, best)
     return name
 
 
 def spool_of(run: Run, tmp_path: Path) -> Spool:
-    return Spool(run, tmp_path / "spool", limit=1 << 30, say=lambda _: None)
+    return Spool(run, SpoolFolders(run, run_record(), tmp_path / "spool"), limit=1 << 30, patience=20.0, say=lambda _: None)
 
 
 def flushed(spool: Spool) -> None:
@@ -99,7 +104,7 @@ def restored(stored: dict[str, bytes], store: Store) -> Store:
 def newest(store: Store, folder: Path) -> tuple[int, list[str]]:
     said: list[str] = []
     found = Run(store, "r").newest_checkpoint(folder / "resume", said.append)
-    return (found.state["step"] if found else -1), said
+    return (found.state["progress"]["step"] if found else -1), said
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -217,16 +222,18 @@ def test_one_summary_whoever_is_quicker(store: Store) -> None:
     second.attempt = first.attempt
     first.raise_if_superseded()
     second.raise_if_superseded()
-    first.commit({"attempt": "first"})
-    assert refusal(lambda: second.commit({"attempt": "second"})) is Exit.DONE
-    assert second.summary() == {"attempt": "first"}
+    first.commit(summary(steps=1))
+    assert refusal(lambda: second.commit(summary(steps=2))) is Exit.DONE
+    stored = second.summary()
+    assert stored is not None
+    assert stored["steps"] == 1
 
 
 def test_a_finished_run_ends_everybody(store: Store) -> None:
     first = attempt(store)
-    first.commit({"attempt": first.attempt})
+    first.commit(summary(attempt=first.attempt))
     late = Run(store, "r")
-    assert refusal(lambda: late.claim({})) is Exit.DONE
+    assert refusal(lambda: late.claim(claim())) is Exit.DONE
 
 
 def test_two_stay_and_the_best(store: Store, tmp_path: Path) -> None:
@@ -290,7 +297,7 @@ def test_a_take_over_in_the_middle_of_a_prune(store: Store, tmp_path: Path, monk
             best.append(name)
             flushed(newer)
         newer.close()
-        second.commit({"model": f"checkpoints/{best[0]}/model.safetensors"})
+        second.commit(summary(model=f"checkpoints/{best[0]}/model.safetensors"))
 
     monkeypatch.setattr(first, "raise_if_superseded", look_and_hang)
     first.prune(None)

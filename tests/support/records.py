@@ -4,7 +4,7 @@ from typing import Any
 
 from job.core.identity_records import Claim
 from job.core.recipe import Recipe
-from job.core.records import Committed, End, RunRecord, Status, Summary
+from job.core.records import CheckpointState, Committed, End, IntervalLine, RunRecord, Status, Summary
 from job.storage.files import sha256_of
 
 ATTEMPT = "0001-abcdef"
@@ -30,6 +30,16 @@ def status(**changes: Any) -> Status:
 
 def end(code: int, reason: str = "so it was", **changes: Any) -> End:
     return {**status(), "exit_code": code, "reason": reason, **changes}  # type: ignore[typeddict-item]
+
+
+def checkpoint_state(step: int, best: str | None = None) -> CheckpointState:
+    progress = {"step": step, "losses": [], "hits": [], "epoch_loss": 0.0, "epoch_hits": 0, "best": best, "best_accuracy": -1.0}
+    return {"format": 1, "progress": progress, "engine": "torch", "ledger": {"epochs": [], "open": {}}, "contributions": []}  # type: ignore[typeddict-item]
+
+
+def interval_line(step: int) -> IntervalLine:
+    rates = {"learning_rate": 0.01, "images_per_second": 900.0}
+    return {"kind": "interval", "time": 0.0, "step": step, "epoch": 1, "loss": 2.0, "last_loss": 2.0, "accuracy": 0.5, **rates}  # type: ignore[typeddict-item]
 
 
 def entry(data: bytes) -> Any:
