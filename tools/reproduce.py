@@ -15,7 +15,8 @@ from pathlib import Path
 
 from job.analysis.comparison import accuracy, compare
 from job.analysis.formatting import columns, p_text, percent, points
-from job.analysis.statistics import paired
+from job.analysis.paired import paired
+from job.analysis.text import interval
 from job.core.exits import JobError
 from job.core.metrics import wilson
 from job.runs.results import Results, read_results
@@ -167,7 +168,7 @@ def alone(torch: Results, switched: dict[str, Results]) -> str:
     rows.append(["the PyTorch program", percent(accuracy(torch)), "", "", "", percent(torch.summary["train_accuracy"])])
     for label, run in switched.items():
         pair = paired(torch.logits.argmax(1), run.logits.argmax(1), torch.labels)
-        figures = [percent(accuracy(run)), points(pair.difference), f"{points(pair.low)} to {points(pair.high)}", p_text(pair.p)]
+        figures = [percent(accuracy(run)), points(pair.difference), interval(pair), p_text(pair.p)]
         rows.append([label, *figures, percent(run.summary["train_accuracy"])])
     return columns(rows, right=1)
 

@@ -1,9 +1,9 @@
 """Are these runs comparable, and if so, do they differ?
 
-Runs of the same engine and recipe with several seeds form one side.  job.analysis.comparability says what makes a comparison unfair.
+Runs that differ in nothing but the seed form one side: job.analysis.sides.  job.analysis.comparability says what makes a comparison
+unfair, job.analysis.paired and over_seeds how it is tested, job.analysis.verdict what follows.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,147 +11,123 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from job.analysis.comparability import Difference, find_differences
-from job.analysis.statistics import Paired, Seeds, calibration_error, over_seeds, paired, per_class, seeds_needed
+from job.analysis.comparability import find_differences
+from job.analysis.evidence import Evidence, Figures, Matrix, Side
+from job.analysis.over_seeds import Seeds, over_seeds, spread_of
+from job.analysis.paired import Paired, paired
+from job.analysis.sides import by_seed, hits_of, labels_of, refuse_repeats, side, sides_of
+from job.analysis.statistics import calibration_error, per_class
 from job.analysis.verdict import verdict
 from job.core.metrics import wilson
+from job.runs.contributions import engine_label
 from job.runs.results import Results
 
-NEEDED_FOR = (0.0025, 0.005, 0.01, 0.02)
-"""accuracy differences for which the number of needed seeds is told"""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One run in the table."""
-
-    id: str
-    engine: str
-    recipe: str
-    seed: int
-    epochs: int
-    train_accuracy: float
-    test_accuracy: float
-    low: float
-    """of Wilson's 95 % interval"""
-    high: float
-    test_images: int
-    calibration_error: float
-    per_class: list[float | None]
-    images_per_second: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    figures: list[Figures]
-    differences: list[Difference]
-    """the unfair ones first"""
-    pairs: dict[str, Paired]
-    """ "first | second" → the paired test; none where the test images differ"""
-    agreement: list[list[float | None]]
-    sides: dict[str, list[str]]
-    """label → its runs"""
-    seeds: dict[str, Seeds]
-    """ "first | second" → the summary over seeds, where every side has several"""
-    needed: dict[str, int]
-    """difference in points → seeds on each side that see it with 80 % power; empty with one seed on each side"""
-    classes: list[str]
-    """none where the runs do not have the same"""
+class Comparison(Evidence):
     verdict: str
+    """in a few plain sentences"""
     decided: bool
     """False: the verdict is withheld"""
 
 
-def compare(runs: Sequence[Results], *, anyway: bool = False) -> Comparison:
-    """Two runs or more; a single one gives its figures and no verdict."""
-    names, differences = labels_of(runs), find_differences(runs)
-    unfair = [row.what for row in differences if not row.fair]
-    figures = [figures_of(run, name) for run, name in zip(runs, names, strict=True)]
-    sides = sides_of(runs)
-    pairs: dict[str, Paired] = {}
-    seeds: dict[str, Seeds] = {}
-    agreement: list[list[float | None]] = [[1.0 if a is b else None for b in runs] for a in runs]
-    if all(np.array_equal(run.labels, runs[0].labels) for run in runs):
-        for (i, first), (j, second) in combinations(enumerate(runs), 2):
-            result = paired(first.logits.argmax(1), second.logits.argmax(1), first.labels)
-            pairs[f"{names[i]} | {names[j]}"] = result
-            agreement[i][j] = agreement[j][i] = result.agreement
-        if all(len(members) > 1 for members in sides.values()):
-            hits = {label: np.stack([right(runs[i]) for i in members]) for label, members in sides.items()}
-            seeds = {f"{a} | {b}": over_seeds(hits[a], hits[b]) for a, b in combinations(hits, 2)}
-    return Comparison(
-        figures=figures,
-        differences=differences,
+def compare(runs: Sequence[Results], *, anyway: bool = False, margin: float | None = None) -> Comparison:
+    """Two runs or more; a single one gives its figures and no verdict.
+
+    `margin`: largest difference, as a share, that counts as equal.  Raises JobError (2) for a run that is given twice."""
+    found = gather(runs, margin)
+    unfair = any(not row.fair for row in found.differences)
+    return Comparison(**vars(found), verdict=verdict(found, anyway=anyway), decided=len(runs) > 1 and (anyway or not unfair))
+
+
+def gather(runs: Sequence[Results], margin: float | None = None) -> Evidence:
+    """All figures and all tests."""
+    refuse_repeats(runs)
+    names, members = labels_of(runs), sides_of(runs)
+    predictions = [run.logits.argmax(1) for run in runs]
+    same_test = all(np.array_equal(run.labels, runs[0].labels) for run in runs)
+    same_classes = all(classes_of(run) == classes_of(runs[0]) for run in runs)
+    label_of = {number: label for label, numbers in members.items() for number in numbers}
+    sides = {label: side(label, runs, names, predictions, numbers) for label, numbers in members.items()}
+    pairs = pairs_of(runs, names, predictions, margin) if same_test else {}
+    return Evidence(
+        figures=[figures_of(run, names[i], label_of[i]) for i, run in enumerate(runs)],
+        differences=find_differences(runs),
+        sides=sides,
+        seeds=seeds_of({label: hits_of(runs, predictions, m) for label, m in members.items()}, margin) if same_test else {},
         pairs=pairs,
-        agreement=agreement,
-        sides={label: [names[i] for i in members] for label, members in sides.items()},
-        seeds=seeds,
-        needed=needed_seeds(runs, sides),
-        classes=list(classes_of(runs[0])) if all(classes_of(run) == classes_of(runs[0]) for run in runs) else [],
-        verdict=verdict(figures, {label: [figures[i] for i in m] for label, m in sides.items()}, pairs, seeds, unfair, anyway),
-        decided=len(runs) > 1 and (not unfair or anyway),
+        agreement=agreement_of(names, pairs),
+        confusion_differences=confusion_differences(sides) if same_test and same_classes else {},
+        irreproducible=irreproducible(runs, names, predictions, members),
+        classes=list(classes_of(runs[0])) if same_classes else [],
+        margin=margin,
     )
 
 
-def labels_of(runs: Sequence[Results]) -> list[str]:
-    """The runs' ids where these tell them apart, else where they lie, numbered if one is given twice."""
-    labels = [run.id for run in runs]
-    if len(set(labels)) < len(runs):
-        labels = [run.url for run in runs]
-    seen: Counter[str] = Counter()
-    for number, label in enumerate(labels):
-        seen[label] += 1
-        if seen[label] > 1:
-            labels[number] = f"{label} ({seen[label]})"
-    return labels
+def pairs_of(
+    runs: Sequence[Results], names: Sequence[str], predictions: Sequence[NDArray[np.integer]], margin: float | None
+) -> dict[str, Paired]:
+    return {
+        f"{names[i]} | {names[j]}": paired(predictions[i], predictions[j], runs[i].labels, names=(names[i], names[j]), margin=margin)
+        for i, j in combinations(range(len(runs)), 2)
+    }
 
 
-def sides_of(runs: Sequence[Results]) -> dict[str, list[int]]:
-    """Label of a side → the positions of its runs, in the order of first appearance."""
-    fields = {key for run in runs for key, value in run.record["recipe"].items() if value != runs[0].record["recipe"].get(key)}
-    several_names = "name" in fields
-    found: dict[tuple[object, ...], list[int]] = {}
-    for number, run in enumerate(runs):
-        found.setdefault((run.summary["engine"], *(run.record["recipe"].get(key) for key in sorted(fields))), []).append(number)
-    sides: dict[str, list[int]] = {}
-    for members in found.values():
-        run = runs[members[0]]
-        label = run.summary["engine"] + (f", {run.record['recipe']['name']}" if several_names else "")
-        if label in sides:
-            label += "".join(f", {key} {run.record['recipe'].get(key)}" for key in sorted(fields - {"name"}))
-        sides[label] = members
-    return sides
-
-
-def needed_seeds(runs: Sequence[Results], sides: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """From the spread between the seeds of each side."""
-    spreads = [([accuracy(runs[i]) for i in members]) for members in sides.values() if len(members) > 1]
-    if not spreads:
+def seeds_of(hits: Mapping[str, NDArray[np.float64]], margin: float | None) -> dict[str, Seeds]:
+    """Of every two sides; one with a single seed takes its spread from all that have several."""
+    lent = spread_of(*hits.values())
+    if lent is None:
         return {}
-    squares = sum(float(np.var(spread)) * len(spread) for spread in spreads)
-    deviation = float(np.sqrt(squares / sum(len(spread) - 1 for spread in spreads)))
-    return {f"{100 * difference:g}": seeds_needed(deviation, difference) for difference in NEEDED_FOR}
+    return {f"{a} | {b}": over_seeds(hits[a], hits[b], lent=lent, names=(a, b), margin=margin) for a, b in combinations(hits, 2)}
 
 
-def right(run: Results) -> NDArray[np.bool_]:
-    """(N,)"""
-    return np.asarray(run.logits.argmax(1) == run.labels)
+def agreement_of(names: Sequence[str], pairs: Mapping[str, Paired]) -> list[list[float | None]]:
+    shares = {name: pair.agreement for name, pair in pairs.items()}
+    return [[1.0 if a == b else shares.get(f"{a} | {b}", shares.get(f"{b} | {a}")) for b in names] for a in names]
+
+
+def confusion_differences(sides: Mapping[str, Side]) -> dict[str, Matrix]:
+    return {
+        f"{a} | {b}": (np.array(sides[b].confusion) - np.array(sides[a].confusion)).tolist()
+        for a, b in combinations(sides, 2)
+        if sides[a].confusion
+    }
+
+
+def irreproducible(
+    runs: Sequence[Results], names: Sequence[str], predictions: Sequence[NDArray[np.integer]], members: Mapping[str, Sequence[int]]
+) -> dict[str, str]:
+    """Runs that are equal in all that is recorded, the seed included, give the same bytes: it is promised.  Here are those that do not."""
+    found = {}
+    for numbers in members.values():
+        for same in by_seed(runs, numbers).values():
+            for i, j in combinations(same, 2):
+                if np.array_equal(runs[i].logits, runs[j].logits):
+                    continue
+                if any(row.effect != "none" for row in find_differences([runs[i], runs[j]])):
+                    continue
+                other = int((predictions[i] != predictions[j]).sum())
+                what = f"{other:,} of {len(predictions[i]):,} predictions" if other else "the logits, though no prediction"
+                found[f"{names[i]} | {names[j]}"] = what
+    return found
 
 
 def accuracy(run: Results) -> float:
-    return float(right(run).mean())
+    return float((run.logits.argmax(1) == run.labels).mean())
 
 
 def classes_of(run: Results) -> Sequence[str]:
     return run.record["data"].get("classes") or [str(c) for c in range(run.logits.shape[1])]
 
 
-def figures_of(run: Results, name: str) -> Figures:
-    hits = int(right(run).sum())
+def figures_of(run: Results, name: str, label: str) -> Figures:
+    predictions = run.logits.argmax(1)
+    hits = int((predictions == run.labels).sum())
     low, high = wilson(hits, len(run.labels))
     return Figures(
         id=name,
-        engine=run.summary["engine"],
+        side=label,
+        engine=engine_label(run.contributions),
         recipe=run.summary["recipe"],
         seed=run.record["seed"],
         epochs=run.summary["epochs"],
@@ -161,6 +137,6 @@ def figures_of(run: Results, name: str) -> Figures:
         high=high,
         test_images=len(run.labels),
         calibration_error=calibration_error(run.logits, run.labels),
-        per_class=per_class(run.logits.argmax(1), run.labels, run.logits.shape[1]),
+        per_class=per_class(predictions, run.labels, run.logits.shape[1]),
         images_per_second=run.summary["images_per_second"],
     )

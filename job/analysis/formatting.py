@@ -1,6 +1,5 @@
 """Numbers, lists and tables as text.  This module imports nothing large, since `alexnet runs` must not wait for scipy."""
 
-import re
 from collections.abc import Sequence
 
 NAMED = 5
@@ -22,14 +21,27 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def points(share: float) -> str:
-    """A difference of two shares in percentage points, with its sign."""
-    return re.sub("^-", "−", f"{100 * share:+.1f}")
+def points(share: float, *, sign: bool = True, digits: int = 1) -> str:
+    """A difference of two shares in percentage points; with more digits where it would else look like 0."""
+    while share and digits < 4 and not float(f"{100 * share:.{digits}f}"):
+        digits += 1
+    return f"{100 * share:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def interval_text(low: float, high: float) -> tuple[str, str]:
+    """The bounds of a difference in points, alike in their digits, so many that neither looks like 0 unless it is."""
+    digits = max(len(points(bound).partition(".")[2]) for bound in (low, high))
+    return points(low, digits=digits), points(high, digits=digits)
 
 
 def p_text(p: float) -> str:
-    """A p-value with two or three decimals."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
+    """A p-value with two or three decimals; more where these would put it on the level of 0.05."""
+    if p < 0.001:
+        return "p < 0.001"
+    digits = 2 if p >= 0.1 else 3
+    while digits < 6 and p != 0.05 and float(f"{p:.{digits}f}") == 0.05:
+        digits += 1
+    return f"p = {p:.{digits}f}"
 
 
 def duration(seconds: float) -> str:

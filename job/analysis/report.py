@@ -8,12 +8,16 @@ from tempfile import TemporaryDirectory
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from job.analysis.axis import percent_axis, points_axis
-from job.analysis.comparison import Comparison, Figures, compare
+from job.analysis.comparison import Comparison, compare
 from job.analysis.curves import draw
+from job.analysis.evidence import Figures
 from job.analysis.formatting import p_text, percent, points
+from job.analysis.over_seeds import Seeds
+from job.analysis.paired import Paired
 from job.analysis.pictures import CURVES, picture
 from job.analysis.run_section import Rows, describe
-from job.analysis.statistics import BINS, RESAMPLES, Paired, Seeds
+from job.analysis.statistics import BINS
+from job.analysis.text import interval, needed
 from job.core.records import RecipeValue
 from job.figures.style import Look, look
 from job.runs.results import Results
@@ -26,7 +30,7 @@ def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False) -
     """Write the page; returns the figures it shows by file name, for those who want them as PNG."""
     found = compare(runs, anyway=anyway)
     named = {figures.id: run for figures, run in zip(found.figures, runs, strict=True)}
-    sides = {label: [named[name] for name in members] for label, members in found.sides.items()}
+    sides = {label: [named[name] for name in side.runs] for label, side in found.sides.items()}
     with TemporaryDirectory() as folder:
         shared = {file.stem: file.read_bytes() for file in draw(sides, Path(folder))}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +44,7 @@ def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]
     environment = Environment(
         loader=PackageLoader("job.analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"percent": percent, "points": points, "p": p_text}
+    environment.filters |= {"percent": percent, "points": points, "p": p_text, "interval": interval}
     single, figures = len(runs) == 1, {**(runs[0].plots if len(runs) == 1 else {}), **shared}
     common, own = _recipes([run.record["recipe"] for run in runs])
     return environment.get_template("report.html").render(
@@ -57,7 +61,7 @@ def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]
         runs=[describe(run, f, recipe) for run, f, recipe in zip(runs, found.figures, own, strict=True)],
         common=common,
         bins=BINS,
-        resamples=RESAMPLES,
+        needed=[needed(test) for test in found.seeds.values()],
         version=version("alexnet-job"),
     )
 
@@ -89,4 +93,4 @@ def _bounds(found: Mapping[str, Paired] | Mapping[str, Seeds]) -> list[float]:
 
 def _styles(found: Comparison) -> dict[str, Look]:
     """Of each run, that of its side."""
-    return {name: look(number) for number, members in enumerate(found.sides.values()) for name in members}
+    return {name: look(number) for number, side in enumerate(found.sides.values()) for name in side.runs}

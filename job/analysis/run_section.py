@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from job.analysis.comparison import Figures
+from job.analysis.evidence import Figures
 from job.analysis.formatting import duration, percent
 from job.analysis.pictures import CURVES, picture
 from job.analysis.timeline import stored_steps, timeline

@@ -5,17 +5,28 @@ import click
 READERS = 16
 """runs that are read in parallel"""
 
+margin_option = click.option(
+    "--margin",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    metavar="POINTS",
+    help="Test as well whether the accuracies are equal within so many percentage points, such as 0.5 (two one-sided tests).",
+)
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--anyway", is_flag=True, help="Give a verdict even if the comparison is unfair; it then says so.")
+@margin_option
+@click.option("--strict", is_flag=True, help="Exit with 1 if runs that are equal in all that is recorded differ in their results.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def compare(runs: tuple[str, ...], anyway: bool, as_json: bool) -> int:
+def compare(runs: tuple[str, ...], anyway: bool, margin: float | None, strict: bool, as_json: bool) -> int:
     """Test whether the accuracies of RUNs (FOLDER/ID or s3://bucket/prefix/ID) differ on the same test images.
 
-    The output starts with every setting in which the runs differ. If that makes the comparison unfair, the verdict is withheld.
+    The output starts with every setting in which the runs differ. If that makes the comparison unfair, the verdict is withheld. A
+    difference is always the second minus the first, and the output names both.
 
-    Exit codes: 0 with a verdict, 1 if it is withheld, 2 if a run does not exist or has not ended, 65 if one is damaged.
+    Exit codes: 0 with a verdict, 1 if it is withheld or by --strict, 2 if a run does not exist, has not ended or is given twice,
+    65 if one is damaged.
     """
     import json
     from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +39,6 @@ def compare(runs: tuple[str, ...], anyway: bool, as_json: bool) -> int:
         raise click.UsageError("Give at least two runs, such as runs/A runs/B.")
     with ThreadPoolExecutor(READERS) as pool:
         results = list(pool.map(read_results, runs))
-    found = comparison.compare(results, anyway=anyway)
+    found = comparison.compare(results, anyway=anyway, margin=None if margin is None else margin / 100)
     click.echo(json.dumps(asdict(found), indent=1) if as_json else text.table(found))
-    return 0 if found.decided else 1
+    return 0 if found.decided and not (strict and found.irreproducible) else 1

@@ -39,7 +39,7 @@ def accuracy(logits: Logits, labels: Labels) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
 
 
-def wilson(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(hits: float, total: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval (low, high) of a proportion, given `hits` of `total`; (0, 1) if `total` is 0.
 
     `z` is the normal quantile: 1.959964 for a 95 % interval.  Source: E. B. Wilson, "Probable inference, the law of succession, and

@@ -178,8 +178,9 @@ def test_a_killed_attempt_is_on_the_timeline(tmp_path: Path) -> None:
 def test_compare_over_real_runs(runs: Path) -> None:
     result = alexnet("compare", str(runs / "torch"), str(runs / "tensorflow"))
     assert result.returncode == 0, result.stderr
-    assert result.stdout.rstrip().splitlines()[-1].startswith(("No difference can be seen", "The runs are the same", "t"))
+    assert result.stdout.rstrip().splitlines()[-1].startswith(("No difference can be seen", "The two runs", "Of these two"))
     found = json.loads(alexnet("compare", "--json", str(runs / "torch"), str(runs / "tensorflow")).stdout)
+    assert [pair["direction"] for pair in found["pairs"].values()] == ["tensorflow minus torch"]
     assert [run["test_images"] for run in found["figures"]] == [355, 355]
     assert {row["what"] for row in found["differences"]} == {"engine", "library versions"}
 

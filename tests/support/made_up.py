@@ -23,6 +23,9 @@ def results(
     labels_seed: int = 0,
     epochs: int = 20,
     recipe_name: str = "default",
+    device: str = "cpu",
+    version: str = "1.0",
+    threads: int = 2,
     **recipe: Any,
 ) -> Results:
     """Predictions are right for exactly `accuracy` of the images; `noise` chooses for which."""
@@ -35,11 +38,12 @@ def results(
     return Results(
         id=name,
         url=f"runs/{name}",
-        record={"recipe": made.as_dict(), "seed": seed, "data": data, "threads": 2, "format": 1},
+        record={"recipe": made.as_dict(), "seed": seed, "data": data, "threads": threads, "format": 1},
         summary={
+            "run": name,
             "engine": engine,
-            "device": "cpu",
-            engine: "1.0",
+            "device": device,
+            engine: version,
             "recipe": made.name,
             "precision": "fp32",
             "parameters": 57_044_810,
