@@ -14,6 +14,7 @@ CALLS = {
     "runs": [[SIGNED]],
     "compare": [[SIGNED, SIGNED]],
     "report": [[SIGNED]],
+    "watch": [[SIGNED]],
     "evaluate": [[SIGNED]],
     "predict": [[SIGNED, "picture.png"]],
     "pull": [[SIGNED, "here"], ["runs/r", SIGNED]],
