@@ -55,7 +55,7 @@ def fields(name: str, known: dict[str, ast.ClassDef]) -> Iterator[Field]:
             kind, optional = line.annotation, partial
             if isinstance(kind, ast.Subscript) and (marker := ast.unparse(kind.value)) in ("NotRequired", "Later"):
                 kind, optional = kind.slice, optional or marker == "NotRequired"
-            yield Field(line.target.id, kind, optional, str(told))
+            yield Field(line.target.id, kind, optional, " ".join(str(told).split()))
 
 
 def worded(kind: ast.expr) -> str:

@@ -86,6 +86,12 @@ class Display:
 @click.option("--output", envvar="ALEXNET_OUTPUT", default="runs", show_default=True, help="Folder or s3://bucket/prefix for the results.")
 @click.option("--run-id", envvar="ALEXNET_RUN_ID", help="Name of the run; the same name continues it. Default: a new, unique one.")
 @click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option(
+    "--continue-in-other-engine",
+    envvar="ALEXNET_CONTINUE_IN_OTHER_ENGINE",
+    is_flag=True,
+    help="Go on with a run whose last steps were taken in the other framework; its result is of both, and cannot be compared.",
+)
 @options.device
 @click.option(
     "--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that the container may use."

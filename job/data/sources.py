@@ -58,6 +58,21 @@ def load(
     return read_binary(path, name=_name(path.resolve()), source=source)
 
 
+def at_hand(source: str, cache: Path) -> bool:
+    """Whether `load` needs no network for it."""
+    try:
+        return source == "digits" or (cache / ARCHIVE if source == "cifar10" else Path(source).expanduser()).exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def name_of(source: str) -> str:
+    """What `load` calls the dataset that `source` names."""
+    if source in ("cifar10", "digits"):
+        return source
+    return _name(PurePosixPath(without_secrets(source)) if "://" in source else Path(source).expanduser().resolve())
+
+
 def _name(path: PurePath) -> str:
     return re.sub(r"\.(tar\.gz|tgz)$", "", path.name)
 

@@ -33,10 +33,12 @@ class Engine(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def __init__(self, *, device: str, threads: int) -> None:
-        """Open `device` ("auto", "cpu", "cuda"); `threads` are those of the CPU.
+    def __init__(self, *, device: str) -> None:
+        """Find `device` ("auto", "cpu", "cuda").  Raises JobError (78) where "cuda" is asked for and no GPU is seen."""
 
-        Raises JobError: 78 where "cuda" is asked for and no GPU is seen, 71 where a first kernel on the GPU fails."""
+    @abstractmethod
+    def start(self, threads: int) -> None:
+        """Take so many CPU threads into use, once and before any network is made.  Raises JobError (71) where a first kernel fails."""
 
     @abstractmethod
     def resolve(self, precision: Precision) -> Precision:
@@ -103,7 +105,14 @@ class Network(ABC):
 
 
 def open_engine(name: str, *, device: str, threads: int) -> Engine:
-    """The engine `name` on `device`, see `Engine`.  Raises JobError: 78 where its framework is not installed, and as `Engine` does."""
+    """The engine `name`, ready for networks.  Raises JobError, as `find_engine` and `Engine.start`."""
+    engine = find_engine(name, device=device)
+    engine.start(threads)
+    return engine
+
+
+def find_engine(name: str, *, device: str) -> Engine:
+    """The engine `name` on `device`, not yet started.  Raises JobError: 78 where its framework is not installed, and as `Engine` does."""
     if importlib.util.find_spec(name) is None:
         raise JobError(
             Exit.CONFIGURATION,
@@ -111,7 +120,7 @@ def open_engine(name: str, *, device: str, threads: int) -> Engine:
             f"`pip install 'alexnet-job[{name}]'`, or use the image alexnet-{'tf' if name == 'tensorflow' else name}.",
         )
     engine: type[Engine] = importlib.import_module(f"job.engines.{name}_engine").ENGINE
-    return engine(device=device, threads=threads)
+    return engine(device=device)
 
 
 def installed() -> tuple[str, ...]:

@@ -28,9 +28,7 @@ POLICIES = {"bf16": "mixed_bfloat16", "fp32": "float32", "fp64": "float64"}
 class TensorflowEngine(Engine):
     name = "tensorflow"
 
-    def __init__(self, *, device: str, threads: int) -> None:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+    def __init__(self, *, device: str) -> None:
         tf.config.experimental.enable_op_determinism()
         tf.config.experimental.enable_tensor_float_32_execution(False)
         gpus = tf.config.list_physical_devices("GPU") if device != "cpu" else []
@@ -41,6 +39,10 @@ class TensorflowEngine(Engine):
             tf.config.experimental.set_memory_growth(gpu, True)
         self.gpu = gpus[0] if gpus else None
         self.device = "/GPU:0" if gpus else "/CPU:0"
+
+    def start(self, threads: int) -> None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
         try:
             with tf.device(self.device):
                 tf.reduce_sum(tf.matmul(tf.ones((8, 8)), tf.ones((8, 8)))).numpy()

@@ -27,8 +27,7 @@ SIGNED_MULTIPLIERS = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTI
 class TorchEngine(Engine):
     name = "torch"
 
-    def __init__(self, *, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, *, device: str) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -38,11 +37,15 @@ class TorchEngine(Engine):
         if device == "cuda":
             if not torch.cuda.is_available():
                 raise no_gpu("torch", f"torch {torch.__version__}, torch.cuda.device_count() = {torch.cuda.device_count()}")
+        self.device = torch.device(device)
+
+    def start(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        if self.device.type == "cuda":
             try:
                 torch.ones(8, 8, device="cuda").matmul(torch.ones(8, 8, device="cuda")).sum().item()
             except RuntimeError as error:
                 raise broken_gpu("torch", error) from error
-        self.device = torch.device(device)
 
     def resolve(self, precision: Precision) -> Precision:
         if precision != "auto":

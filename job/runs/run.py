@@ -17,7 +17,6 @@ from typing import TypedDict, TypeVar
 from job.core import records
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
-from job.core.recipe import differences
 from job.core.records import CheckpointState, End, MetricsLine, RunRecord, Status, Summary
 from job.runs.checkpoint import CHECKPOINT_FILES, CheckpointName
 from job.runs.reading import NewerFormatError, lines, read_record, record
@@ -115,19 +114,16 @@ class Run:
     def claim_of(self, attempt: str) -> Claim | None:
         return self.read_sound(Claim, "attempts", attempt, "claim.json")
 
+    def newest_claim(self) -> Claim | None:
+        newest = max(filter(ATTEMPT.fullmatch, self.store.folders(self.key("attempts") + "/")), default=None)
+        return self.claim_of(newest) if newest else None
+
     def begin(self, record: RunRecord) -> RunRecord:
-        """Store run.json; returns the one that is there.  Raises JobError (78) where that is of another recipe, seed or dataset."""
+        """Store run.json; returns the one that is there, which may be of another attempt."""
         if self.store.put_if_absent(self.key("run.json"), encoded(record)):
             return record
         stored = self.record()
         assert stored is not None
-        mine, theirs = ({**r["recipe"], "seed": r["seed"], "data fingerprint": r["data"]["fingerprint"]} for r in (record, stored))
-        if different := differences(mine, theirs):
-            raise JobError(
-                Exit.CONFIGURATION,
-                f"run {self.id} is already there with another configuration ({'; '.join(different)}). "
-                "Give the stored values to continue it, or another --run-id to begin a new run.",
-            )
         return stored
 
     def claim(self, facts: Claim) -> None:

@@ -56,7 +56,7 @@ class Ending(NamedTuple):
 class Attempt:
     """`with Attempt(…) as attempt:` claims the run, brings what `spool` gets to the store, and leaves an end.json.
 
-    Raises JobError: 78 where the run is of another recipe, seed or dataset, 77 where another attempt was quicker.  On the way out a
+    Raises JobError (77) where another attempt was quicker.  On the way out a
     Stopped and a second Ctrl-C are turned into `exit_code`; a JobError goes on, its text completed by what is not stored and where it lies.
     """
 
@@ -78,7 +78,7 @@ class Attempt:
         self._warned = False
         self._summary: Summary | None = None
         """where there is one that waits for its objects"""
-        self.record = run.begin(record)
+        self.record = record
         wait_for_other_job(run, claim, say)
         try:
             with self._counted():

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from job.core.architecture import Architecture
 from job.core.identity_records import ContributionRecord
-from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.records import FORMAT, CheckpointState
 from job.core.time_ledger import TimeLedger
-from job.engines import Network, Tensors
+from job.engines import Network
 from job.runs.checkpoint import CheckpointName
 from job.runs.contributions import by_older_version
 from job.runs.leftovers import WORK, Leftovers
@@ -19,7 +18,9 @@ from job.runs.run import Checkpoint
 from job.runs.statefile import read_state, state_bytes, write_state
 from job.runs.tensorfile import read_tensors
 from job.storage.files import encoded, local_errors
+from job.training.agreement import other_engine
 from job.training.attempt import Attempt
+from job.training.initial_state import InitialState
 from job.training.options import Options
 from job.training.progress import Progress, to_jsonl
 
@@ -28,10 +29,19 @@ class Checkpointer:
     """The checkpoints of one attempt.  They go to the store by way of its spool, beside the training."""
 
     def __init__(
-        self, attempt: Attempt, network: Network, recipe: Recipe, architecture: Architecture, ledger: TimeLedger, init_from: Path | None
+        self,
+        attempt: Attempt,
+        network: Network,
+        recipe: Recipe,
+        architecture: Architecture,
+        ledger: TimeLedger,
+        initial: InitialState,
+        *,
+        other_engine: bool,
     ) -> None:
+        """`other_engine`: whether a checkpoint of another engine may be continued."""
         self._attempt, self._network, self._ledger = attempt, network, ledger
-        self._recipe, self._architecture, self._init_from = recipe, architecture, init_from
+        self._recipe, self._architecture, self._initial, self._other_engine = recipe, architecture, initial, other_engine
         self._spool, self._stop = attempt.spool, attempt.stop
         self._work = attempt.spool.folder / WORK
         self._size = state_bytes(recipe, architecture)
@@ -50,15 +60,17 @@ class Checkpointer:
         with self._spool.leftovers() as leftovers:
             found = self._newest(leftovers)
             if found is None:
-                self._network.load(initial_state(self._recipe, self._architecture, self._attempt.record["seed"], self._init_from), [])
+                self._network.load(self._initial.tensors(self._attempt.record.get("initial_weights")), [])
                 return
+            origin = found.state["engine"]
+            if origin != self._attempt.engine and not self._other_engine:
+                raise other_engine(self._attempt.run, origin, self._attempt.engine)
             self._network.load(*read_state(found.folder, self._recipe, self._architecture))
             progress.restore(found.state["progress"], found.lines, self._contributions(found))
             self._ledger.resume(found.state.get("ledger", {}))
             self.newest = found.name
             self._spool.take_over(leftovers, found)
         shutil.rmtree(self._work / "resume", ignore_errors=True)
-        origin = found.state["engine"]
         note = "" if origin == self._attempt.engine else f", written by {origin}"
         self._attempt.say(
             f"run {self._attempt.run.id}: continues from step {progress.step} of {progress.workload.steps} (checkpoint {found.name}{note})"
@@ -171,13 +183,3 @@ class Checkpointer:
         if age is None or self._spool.upload_seconds is None or self._seconds is None:
             return True
         return max(self._spool.upload_seconds - age, 0) + self._seconds + self._spool.upload_seconds < self._stop.seconds_left()
-
-
-def initial_state(recipe: Recipe, architecture: Architecture, seed: int, init_from: Path | None) -> Tensors:
-    """Initial weights; those of all layers but the last come from the file `init_from`, where there is one."""
-    drawn = initial_weights(recipe, architecture, seed)
-    if init_from is None:
-        return drawn
-    head = architecture.head.name + "."
-    reused = read_tensors(init_from, {n: shape for n, shape in architecture.parameter_shapes.items() if not n.startswith(head)})
-    return [*reused, *((n, array) for n, array in drawn if n.startswith(head))]

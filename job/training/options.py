@@ -20,6 +20,8 @@ class Options:
     """of everything random: data order, augmentation, initial weights, dropout"""
     device: str = "auto"
     """auto, cpu or cuda"""
+    continue_in_other_engine: bool = False
+    """go on with a run whose last steps were taken in another engine"""
     threads: int | None = None
     """CPU threads; they change the order of sums, so a resumed run uses the number that it began with.  None: what the container may use"""
     init_from: str | None = None

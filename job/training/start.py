@@ -11,20 +11,21 @@ import psutil
 from job.analysis.efficiency import closing_lines, speed_text
 from job.core.exits import Exit
 from job.core.recipe import Recipe
-from job.core.records import FORMAT, RunRecord, Summary
+from job.core.records import Summary
 from job.core.schedule import rate_factors
 from job.core.time_ledger import TimeLedger
 from job.data import dataset, sources
 from job.data.dataset import Dataset
-from job.engines import Engine, open_engine
+from job.engines import Engine, find_engine
 from job.runs.leftovers import SpoolFolders
 from job.runs.pretrained import fetch_weights
 from job.runs.run import Run
 from job.storage.opening import open_store
-from job.telemetry.cgroup import usable_cpus
 from job.training import identity
+from job.training.agreement import check_engine, check_finished, settle
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
+from job.training.initial_state import InitialState
 from job.training.loop import Training
 from job.training.options import Options
 from job.training.progress import Progress, Workload
@@ -51,24 +52,36 @@ def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) 
     with announced(f"asking {run.store.url} for the run {run.id}", display.say):
         summary, stored = run.summary(), run.record()
     if summary is not None:
-        display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do. Results: {run.url}")
+        note = ""
         if stored is not None:
+            initial = initial_state(recipe, len(stored["data"]["classes"]), options, display)
+            note = check_finished(run, stored, summary, recipe, options, initial)
             with SpoolFolders(run, stored, options.spool).leftovers() as leftovers:
                 leftovers.clear(run_finished=True)
+        display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do{note}. Results: {run.url}")
         return Exit.DONE
+    if stored is not None:
+        check_engine(run, options.engine, allowed=options.continue_in_other_engine)
     data = load(options, display)
-    init_from = fetch_weights(options.init_from, options.cache, display.show_download) if options.init_from else None
+    initial = initial_state(recipe, len(data.classes), options, display)
     Workload.of(recipe, data.train.labels, options.seed)  # what cannot work is told before a framework is loaded
-    threads = stored["threads"] if stored else options.threads or usable_cpus()
+    if stored is None or initial.at_hand:
+        initial.fetch()
     with announced(f"loading {options.engine}", display.say):
-        engine = open_engine(options.engine, device=options.device, threads=threads)
+        engine = find_engine(options.engine, device=options.device)
     device = engine.environment()["device"]
     note = " (no GPU in use; --device cuda insists on one)" if device == "cpu" and options.device == "auto" else ""
     display.say(f"run {run.id}: {engine.name} on {device}{note}, recipe {recipe.name}, data {data.name}, results in {run.url}")
-    if recipe.precision == "auto":  # a stored run goes on as it began
-        precision = stored["recipe"]["precision"] if stored else engine.resolve("auto")
-        recipe = recipe.with_values({"precision": precision})
-    return attempt(run, engine, recipe, data, options, threads=threads, init_from=init_from, stop=stop, display=display)
+    return attempt(run, engine, recipe, data, options, initial=initial, stop=stop, display=display)
+
+
+def initial_state(recipe: Recipe, classes: int, options: Options, display: Display) -> InitialState:
+    """What the run begins with; `--init-from` is fetched when it is needed."""
+
+    def fetch(source: str) -> Path:
+        return fetch_weights(source, options.cache, display.show_download)
+
+    return InitialState(recipe, recipe.architecture(classes), options.seed, options.init_from, fetch)
 
 
 def load(options: Options, display: Display) -> Dataset:
@@ -86,30 +99,19 @@ def attempt(
     data: Dataset,
     options: Options,
     *,
-    threads: int,
-    init_from: Path | None,
+    initial: InitialState,
     stop: StopSignal,
     display: Display,
 ) -> Exit:
-    """Work on the run, from the claim to the end.  Raises JobError, as `Training.run`."""
+    """Work on the run, from its record and the claim to the end.  `engine` is not started yet.  Raises JobError, as `Training.run`."""
     architecture = recipe.architecture(len(data.classes))
     ledger = TimeLedger(before=time.time() - psutil.Process().create_time())
     progress = Progress(Workload.of(recipe, data.train.labels, options.seed))
-    record: RunRecord = {
-        "format": FORMAT,
-        "threads": threads,
-        "recipe": recipe.as_dict(),
-        "seed": options.seed,
-        "data": {
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "classes": list(data.classes),
-            "train_images": len(data.train),
-            "test_images": len(data.test),
-        },
-    }
     who = identity.claim(engine.environment(), started=run.store.now())
     with ledger.spend("start-up"):
+        record = settle(run, engine, recipe, data, initial, options, display.say)
+        recipe = recipe.with_values({"precision": record["recipe"]["precision"]})
+        engine.start(record["threads"])
         at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
     with at_work:
         with ledger.spend("start-up"), announced("putting the network and the images on the device", display.say):
@@ -126,7 +128,9 @@ def attempt(
             options=options,
             progress=progress,
             ledger=ledger,
-            checkpointer=Checkpointer(at_work, network, recipe, architecture, ledger, init_from),
+            checkpointer=Checkpointer(
+                at_work, network, recipe, architecture, ledger, initial, other_engine=options.continue_in_other_engine
+            ),
             show=display.show,
         )
         summary = training.run()

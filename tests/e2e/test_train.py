@@ -129,9 +129,11 @@ def test_the_other_engine_continues(first: str, second: str, tmp_path: Path) -> 
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     result = train(second, tmp_path, "both")
+    assert (result.returncode, f"last trained by {first}" in result.stderr) == (78, True), result.stderr
+    result = train(second, tmp_path, "both", "--continue-in-other-engine")
     assert result.returncode == 0, result.stderr
     assert f"written by {first}" in result.stderr
-    assert summary(tmp_path, "both")["engine"] == second
+    assert [c["engine"] for c in summary(tmp_path, "both")["contributions"]] == [first, second]
 
 
 def test_a_checkpoint_loads_strictly_into_torchvision(tmp_path: Path) -> None:

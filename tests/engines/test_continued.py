@@ -44,7 +44,7 @@ def both(output, *words):
     result = alexnet(*command("torch", output, "whole", *words))
     assert result.returncode == 0, result.stderr
     stop_at_the_cut(output, "mixed", *words)
-    result = alexnet(*command("tensorflow", output, "mixed", *words))
+    result = alexnet(*command("tensorflow", output, "mixed", *words, "--continue-in-other-engine"))
     assert result.returncode == 0, result.stderr
     assert f"continues from step {CUT} of {STEPS}" in result.stderr
     assert summary(output, "whole")["engine"] == "torch"

@@ -32,6 +32,11 @@ class NumpyEngine(Engine):
     ) -> None:
         self.name = name  # type: ignore[misc]
         self.hooks = before_step, before_logits, before_weights
+        self.threads = 0
+        """that it was started with"""
+
+    def start(self, threads: int) -> None:
+        self.threads = threads
 
     def resolve(self, precision: Precision) -> Precision:
         return "fp32"

@@ -71,10 +71,12 @@ class Trainer:
 
     def attempt(self, recipe: Recipe = RECIPE, options: dict[str, Any] | None = None, **hooks: Callable[[NumpyNetwork], None]) -> Exit:
         self.log = Log()
-        given = Options(engine="numpy", seed=5, spool=self.spools, **{"log_steps": 2, "flush_timeout": 5.0, **(options or {})})
+        settings: dict[str, Any] = {"engine": "numpy", "threads": 1, "log_steps": 2, "flush_timeout": 5.0, **(options or {})}
+        given = Options(seed=5, spool=self.spools, **settings)
         stop = StopSignal(grace=20.0)
-        engine = NumpyEngine(**hooks)
-        return start.attempt(Run(self.store, "r"), engine, recipe, DATA, given, threads=1, init_from=None, stop=stop, display=self.log)
+        engine = NumpyEngine(name=given.engine, **hooks)
+        initial = start.initial_state(recipe, len(DATA.classes), given, self.log)
+        return start.attempt(Run(self.store, "r"), engine, recipe, DATA, given, initial=initial, stop=stop, display=self.log)
 
     @property
     def run(self) -> Run:

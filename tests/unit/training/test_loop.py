@@ -342,7 +342,7 @@ def test_a_long_wait_says_what_it_is_for(trainer: Trainer, monkeypatch: pytest.M
 
 
 def test_what_cannot_work_is_found_before_a_framework_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "open_engine", lambda *_, **__: pytest.fail("the framework was loaded"))
+    monkeypatch.setattr(start, "find_engine", lambda *_, **__: pytest.fail("the framework was loaded"))
     given = Options(data="digits", output=str(tmp_path / "runs"), run_id="r", cache=tmp_path)
     with pytest.raises(JobError, match="Choose a smaller batch"):
         start.train(RECIPE.with_values({"batch_size": 5000}), given, StopSignal(1.0), log := Log())
