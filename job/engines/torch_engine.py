@@ -34,9 +34,8 @@ class TorchEngine(Engine):
         torch.backends.cudnn.allow_tf32 = False
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda":
-            if not torch.cuda.is_available():
-                raise no_gpu("torch", f"torch {torch.__version__}, torch.cuda.device_count() = {torch.cuda.device_count()}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise no_gpu("torch", f"torch {torch.__version__}, torch.cuda.device_count() = {torch.cuda.device_count()}")
         self.device = torch.device(device)
 
     def start(self, threads: int) -> None:

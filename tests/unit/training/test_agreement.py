@@ -117,8 +117,9 @@ def test_another_engine_is_refused_before_anything_is_touched(command: Command, 
 
 def test_another_engine_before_the_first_checkpoint(command: Command) -> None:
     """An attempt may be at work that has stored nothing yet."""
-    command.trainer.store.put("r/run.json", b"{}")
-    command.trainer.store.put("r/attempts/0001-aaaaaa/claim.json", b'{"engine": "torch"}')
+    with pytest.raises(ZeroDivisionError):
+        command.trainer.attempt(options={"engine": "torch"}, before_step=at_step(3, lambda: 1 / 0))
+    assert command.trainer.checkpoints == []
     assert "was last trained by torch" in command.refused(engine="tensorflow")
 
 

@@ -189,7 +189,7 @@ def test_a_finished_run_leaves_nothing(trainer: Trainer, undisturbed: Trainer) -
     elsewhere = dead.rename(trainer.spools.with_name("elsewhere"))
     assert trainer.attempt() is Exit.DONE
     elsewhere.rename(dead)
-    options = Options(output=str(trainer.store.root), run_id="r", spool=trainer.spools)
+    options = Options(engine="numpy", data="tints", seed=5, output=str(trainer.store.root), run_id="r", spool=trainer.spools)
     assert start.train(RECIPE, options, StopSignal(1.0), trainer.log) is Exit.DONE
     assert "is finished" in trainer.log.text
     assert spools(trainer) == []
