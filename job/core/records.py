@@ -55,7 +55,7 @@ class RunRecord(TypedDict):
     """from which everything random is derived"""
     data: DataFacts
     """the dataset"""
-    initial_weights: Later[str | None]
+    init_from_sha256: Later[str | None]
     """SHA-256 over what `--init-from` gave: for each tensor of all layers but the last, in network order, the line `NAME SHAPE` and its
     values as little-endian float32; null without `--init-from`"""
 

@@ -35,7 +35,7 @@ def settle(run: Run, engine: Engine, recipe: Recipe, data: Dataset, initial: Ini
                 "recipe": recipe.with_values({"precision": engine.resolve(recipe.precision)}).as_dict(),
                 "seed": options.seed,
                 "data": data_facts(data),
-                "initial_weights": initial.sha256,
+                "init_from_sha256": initial.sha256,
             }
         )
     asked = _asked(recipe, options, stored) | {"data fingerprint": data.fingerprint}
@@ -119,8 +119,8 @@ def _compare(run: Run, state: str, asked: Mapping[str, object], stored: RunRecor
         **more,
     }
     different = differences(asked, {key: value for key, value in recorded.items() if key in asked or key in stored["recipe"]})
-    if not different and initial is not None and "initial_weights" in stored:  # those of another network could not even be read
-        different = differences({"initial weights": initial.sha256}, {"initial weights": stored["initial_weights"]})
+    if not different and initial is not None and "init_from_sha256" in stored:  # those of another network could not even be read
+        different = differences({"--init-from weights": initial.sha256}, {"--init-from weights": stored["init_from_sha256"]})
     if different:
         raise JobError(
             Exit.CONFIGURATION,

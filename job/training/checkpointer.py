@@ -60,7 +60,7 @@ class Checkpointer:
         with self._spool.leftovers() as leftovers:
             found = self._newest(leftovers)
             if found is None:
-                self._network.load(self._initial.tensors(self._attempt.record.get("initial_weights")), [])
+                self._network.load(self._initial.tensors(self._attempt.record.get("init_from_sha256")), [])
                 return
             origin = found.state["engine"]
             if origin != self._attempt.engine and not self._other_engine:

@@ -200,11 +200,11 @@ def test_initial_weights_are_part_of_the_run(command: Command, weights: Callable
     other = str(change(Path(first)))
     assert trainer.attempt(PRETRAINED, {"init_from": first}, before_step=at_step(3, terminate)) is Exit.TERMINATED
     record = json.loads(trainer.store.get("r/run.json"))
-    assert len(record["initial_weights"]) == 64
+    assert len(record["init_from_sha256"]) == 64
     message = command.refused(PRETRAINED, init_from=other)
-    assert f"initial weights: '{record['initial_weights']}' stored" in message
+    assert f"--init-from weights: '{record['init_from_sha256']}' stored" in message
     assert command(PRETRAINED, init_from=first) is Exit.DONE
-    assert "initial weights: " in command.refused(PRETRAINED, init_from=other)
+    assert "--init-from weights: " in command.refused(PRETRAINED, init_from=other)
     assert command(PRETRAINED, init_from=str(tmp_path / "gone.pth")) is Exit.DONE
     assert "--init-from not at all" in command.log.text
 
@@ -225,7 +225,7 @@ def test_weights_that_are_not_at_hand_are_fetched_for_a_run_without_a_checkpoint
     with pytest.raises(ZeroDivisionError):
         trainer.attempt(PRETRAINED, given, before_step=at_step(3, lambda: 1 / 0))
     assert fetched == ["https://a/w.pth"], "once"
-    with pytest.raises(JobError, match="initial weights: "):
+    with pytest.raises(JobError, match="--init-from weights: "):
         trainer.attempt(PRETRAINED, {"init_from": "https://a/other.pth"})
     assert trainer.attempt(PRETRAINED, given, before_step=at_step(STEPS + 2, terminate)) is Exit.TERMINATED
     fetched.clear()
@@ -260,6 +260,6 @@ def test_a_run_of_an_older_version_did_not_record_its_weights(trainer: Trainer, 
     assert trainer.attempt(PRETRAINED, given, before_step=at_step(3, terminate)) is Exit.TERMINATED
     path = trainer.store.root / "r" / "run.json"
     record = json.loads(path.read_text())
-    del record["initial_weights"]
+    del record["init_from_sha256"]
     path.write_text(json.dumps(record))
     assert trainer.attempt(PRETRAINED, given) is Exit.DONE
