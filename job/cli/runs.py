@@ -41,7 +41,7 @@ def runs(where: str, sort: str, as_json: bool) -> None:
         accuracy = "—" if row.test_accuracy is None else percent(row.test_accuracy)
         speed = "—" if row.images_per_second is None else f"{row.images_per_second:.0f}"
         speed = " → ".join(f"{one['images_per_second']:.0f}" for one in row.speeds or ()) or speed
-        state = row.state if row.age is None else f"{row.state}, last sign {ago(row.age)}"
+        state = row.state if row.age is None or row.state == "stalled" else f"{row.state}, last sign {ago(row.age)}"
         state += f": {row.reason[:60]}" if row.reason and row.state != "finished" else ""
         table.append([row.run, row.engine or "—", row.recipe or "—", epochs, accuracy, speed, " ".join(state.split())])
     click.echo(columns(table))

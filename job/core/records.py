@@ -85,6 +85,8 @@ class Status(TypedDict):
     """training images in each second of the last logging interval; null before the first"""
     loss: Later[float | None]
     """mean over the steps of the last logging interval; null before the first"""
+    last_step: Later[float | None]
+    """when the last step was taken, in seconds since 1970, by the store's clock; null before the first"""
     seconds_left: Later[float | None]
     """that the training will still take, at its speed so far; null before the first logging interval ends"""
 

@@ -24,6 +24,8 @@ from job.storage.store import Store
 
 SILENT = 120.0
 """seconds without a new status.json after which an attempt counts as gone; it writes one every 30"""
+STALLED = 600.0
+"""seconds without a step after which an attempt that gives signs of life is called stalled"""
 INTERRUPTED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.NOT_STORED, Exit.SUPERSEDED, Exit.UNREACHABLE)
 """exit codes after which the same command continues"""
 THREADS = 8
@@ -39,7 +41,7 @@ class Row:
 
     run: str
     state: str
-    """running, interrupted, failed, finished; damaged where that object is not what its type says; newer version"""
+    """running, stalled, interrupted, failed, finished; damaged where that object is not what its type says; newer version"""
     reason: str | None = None
     """why it ended, where that is known"""
     engine: str | None = None
@@ -149,7 +151,7 @@ def _unfinished(store: Store, run: str, now: float) -> Row | None:
             case "end":
                 return _ended(row, read_record(store, key, End))
             case "status":
-                return _at_work(row, read_record(store, key, Status))
+                return _perhaps_stalled(_at_work(row, found := read_record(store, key, Status)), found, now)
             case "claim":
                 return replace(row, engine=read_record(store, key, Claim)["engine"])
             case _:
@@ -180,6 +182,14 @@ def _at_work(row: Row, status: Status) -> Row:
         test_accuracy=status["test_accuracy"],
         images_per_second=status["images_per_second"],
     )
+
+
+def _perhaps_stalled(row: Row, status: Status, now: float) -> Row:
+    """An attempt whose heart beats, but that takes no step."""
+    last = status.get("last_step")
+    if row.state != "running" or last is None or status["step"] >= status["steps"] or now - last < STALLED:
+        return row
+    return replace(row, state="stalled", reason=f"no step for {(now - last) / 60:.0f} min")
 
 
 def _ended(row: Row, end: End) -> Row:

@@ -5,6 +5,7 @@ Nothing is lost: what a store does not take stays in a folder that `alexnet sync
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -74,6 +75,11 @@ class Attempt:
         self.run, self.claim, self.stop, self.say = run, claim, stop, say
         self.engine = claim["engine"]
         self.exit_code = Exit.DONE
+        self.settling = False
+        """the last things are being stored, within the grace period after a signal"""
+        self._ended = threading.Lock()
+        """whoever ends the attempt, the main thread or the watchdog, holds it from then on"""
+        self._begun = time.monotonic()
         self._progress, self._flush_timeout = progress, options.flush_timeout
         self._warned = False
         self._summary: Summary | None = None
@@ -105,6 +111,7 @@ class Attempt:
 
     def leave(self) -> NoReturn:
         """After a signal: deliver what waits, as far as the grace period allows, and raise Stopped."""
+        self.settling = True
         self.sampler.stop()
         self.spool.flush(self.stop.deadline)
         raise Stopped
@@ -114,6 +121,7 @@ class Attempt:
 
         Raises StoreError (74) where the store does not take all in time, Stopped after a signal where progress is stored at least.
         """
+        self.settling = True
         self.spool.add(*files)
         self._summary = summary
         end = time.monotonic() + self._flush_timeout
@@ -192,6 +200,7 @@ class Attempt:
             "test_accuracy": epochs[-1]["test_accuracy"] if epochs else None,
             "images_per_second": intervals[-1]["images_per_second"] if intervals else None,
             "loss": intervals[-1]["loss"] if intervals else None,
+            "last_step": None if (last := progress.stepped_at) is None else round(self.claim["started"] + last - self._begun, 1),
             "seconds_left": None if (left := progress.seconds_left) is None else round(left, 1),
         }
 
@@ -200,6 +209,27 @@ class Attempt:
         return {"step": self._progress.step, "epoch": len(self._progress.epochs), "spool_bytes": self.spool.waiting_bytes}
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        self.settling = True
+        if not self._ended.acquire(blocking=False):
+            threading.Event().wait()  # the watchdog is ending the process
+        ending = self._finish(error)
+        if ending.message:
+            self.say(ending.message)
+        if ending.error:
+            raise ending.error from None
+        return isinstance(error, Stopped | KeyboardInterrupt)
+
+    def abandon(self, error: JobError | Stopped) -> Exit | None:
+        """Called by the watchdog, from its thread, where the main one hangs: do all that leaving does.  Returns the exit code; None: the
+        main thread has begun to leave."""
+        if not self._ended.acquire(blocking=False):
+            return None
+        ending = self._finish(error)
+        self.say(f"{ending.error or ending.message}")
+        return ending.code
+
+    def _finish(self, error: BaseException | None) -> Ending:
+        """Deliver what waits or leave it in a folder, and put end.json."""
         ending = None
         try:
             ending = self._ending(error)
@@ -212,11 +242,7 @@ class Attempt:
             self.spool.close(leave_checkpoints=ending is None or ending.code is Exit.SUPERSEDED)
         self.exit_code = ending.code
         self._end(ending)
-        if ending.message:
-            self.say(ending.message)
-        if ending.error:
-            raise ending.error from None
-        return isinstance(error, Stopped | KeyboardInterrupt)
+        return ending
 
     def _ending(self, error: BaseException | None) -> Ending:
         match error:
@@ -232,15 +258,17 @@ class Attempt:
             case _:  # an impatient Ctrl-C
                 return self._after_stop(self._settle(wait=False), impatient=True)
 
-    def _after_stop(self, undelivered: str, *, impatient: bool = False) -> Ending:
+    def code_after_stop(self) -> Exit:
         """143 only where this attempt has stored progress."""
-        code, reason = Exit.TERMINATED, f"stopped by {self.stop.name}"
+        if self.stop.number == signal.SIGINT:
+            return Exit.INTERRUPTED
+        return Exit.TERMINATED if self.has_stored_progress else Exit.NOT_STORED
+
+    def _after_stop(self, undelivered: str, *, impatient: bool = False) -> Ending:
+        code = self.code_after_stop()
+        reason = f"stopped by {self.stop.name}" + (" before any progress" if code is Exit.NOT_STORED else "")
         if impatient:
             code, reason = Exit.INTERRUPTED, "stopped by a second Ctrl-C"
-        elif self.stop.number == signal.SIGINT:
-            code = Exit.INTERRUPTED
-        elif not self.has_stored_progress:
-            code, reason = Exit.NOT_STORED, f"{reason} before any progress"
         stored = f"a checkpoint of step {self.spool.stored_step} is stored" if self.has_stored_progress else "nothing new was stored"
         message = f"{reason}: {stored}. Continue with the same command and --run-id {self.run.id}. {undelivered}"
         return Ending(code, reason, message.removesuffix(". "))

@@ -33,6 +33,7 @@ from job.training.options import Options
 from job.training.progress import Progress, check_finite, moment
 from job.training.publish import Outcome, publish
 from job.training.waiting import announced
+from job.training.watchdog import Pace
 
 QUIET = 10.0
 """seconds without a line in the log that are announced"""
@@ -56,12 +57,13 @@ class Training:
         progress: Progress,
         ledger: TimeLedger,
         checkpointer: Checkpointer,
+        pace: Pace,
         show: Callable[[int, int, float, float, float], None],
     ) -> None:
         self.attempt, self.environment, self.network = attempt, environment, network
         self.recipe, self.architecture = recipe, architecture
         self.data, self.options, self.progress, self.ledger = data, options, progress, ledger
-        self.checkpointer, self.show = checkpointer, show
+        self.checkpointer, self.pace, self.show = checkpointer, pace, show
         self.workload, self.stop, self.say = progress.workload, attempt.stop, attempt.say
         self.speed = Speed()
         self.energy = EpochEnergy(attempt)
@@ -79,7 +81,8 @@ class Training:
             while not self.progress.complete:
                 self.train_epoch()
                 self.finish_epoch()
-            return self.publish()
+            with self.pace.off():
+                return self.publish()
         except StoreError:
             with suppress(JobError, KeyboardInterrupt):  # the disk is full, say: the first error is the one to report
                 self.read_losses()
@@ -122,10 +125,12 @@ class Training:
             rate = learning_rate(self.recipe, progress.step, self.workload.steps)
             self.network.step(chosen, rate=rate, number=progress.step + 1)
             progress.advance()
+            self.pace.step()
 
     def take_first_step(self, epoch: int, order: NDArray[np.int64]) -> None:
         """Wait for it, so that who looks on learns how long the silence until the first line of the log will be."""
         begun = time.monotonic()
+        self.pace.begin()
         with announced("taking the first step, for which the framework prepares itself", self.say):
             self.take_step(epoch, order)
             with self.ledger.spend("step"):
@@ -232,14 +237,20 @@ class Training:
     def evaluate(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
         with self.ledger.spend("evaluation"), announced(f"evaluating {len(indices):,} images", self.say):
-            logits = evaluate(self.network, split, indices, self.recipe.batch_size, lambda: self.stop.requested)
+            logits = evaluate(self.network, split, indices, self.recipe.batch_size, self.is_stopping)
         if logits is None:
             self.leave()
         return logits
 
+    def is_stopping(self) -> bool:
+        """Asked between two batches of the evaluation."""
+        self.pace.sign()
+        return self.stop.requested
+
     def read_losses(self) -> None:
         """Fetch what the device has counted since the last time.  Raises JobError (76) where a loss is not finite."""
         losses, hits = self.network.read()
+        self.pace.read()
         self.progress.count(losses.tolist(), hits.tolist())
 
     def log_interval(self) -> None:
@@ -252,7 +263,8 @@ class Training:
 
     def checkpoint(self) -> None:
         self.check()
-        self.checkpointer.save(self.progress)
+        with self.pace.off():
+            self.checkpointer.save(self.progress)
         if self.stop.requested:
             self.leave()
 

@@ -62,6 +62,8 @@ class Progress:
         self.workload = workload
         self.step = 0
         """optimiser steps taken since the start of the run"""
+        self.stepped_at: float | None = None
+        """time.monotonic() of the last one of this attempt"""
         self.first_step = 0
         """steps that were done when this attempt began"""
         self.earlier: list[ContributionRecord] = []
@@ -102,6 +104,7 @@ class Progress:
     def advance(self) -> None:
         """One more step is done."""
         self.step += 1
+        self.stepped_at = time.monotonic()
 
     def count(self, losses: Sequence[float], hits: Sequence[int]) -> None:
         """Append the losses and hits of the last steps, one value for each step.  Raises JobError (76) where a loss is not finite."""

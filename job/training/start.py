@@ -31,6 +31,7 @@ from job.training.options import Options
 from job.training.progress import Progress, Workload
 from job.training.stopping import StopSignal
 from job.training.waiting import announced
+from job.training.watchdog import PATIENT, Limits, Pace, Watchdog
 
 
 class Display(Protocol):
@@ -102,6 +103,7 @@ def attempt(
     initial: InitialState,
     stop: StopSignal,
     display: Display,
+    limits: Limits = PATIENT,
 ) -> Exit:
     """Work on the run, from its record and the claim to the end.  `engine` is not started yet.  Raises JobError, as `Training.run`."""
     architecture = recipe.architecture(len(data.classes))
@@ -113,7 +115,8 @@ def attempt(
         recipe = recipe.with_values({"precision": record["recipe"]["precision"]})
         engine.start(record["threads"])
         at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
-    with at_work:
+    pace = Pace(limits)
+    with at_work, Watchdog(at_work, pace, limits):
         with ledger.spend("start-up"), announced("putting the network and the images on the device", display.say):
             network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
             network.place("train", data.train.images, data.train.labels)
@@ -131,6 +134,7 @@ def attempt(
             checkpointer=Checkpointer(
                 at_work, network, recipe, architecture, ledger, initial, other_engine=options.continue_in_other_engine
             ),
+            pace=pace,
             show=display.show,
         )
         summary = training.run()

@@ -5,6 +5,7 @@ import signal
 import time
 from types import FrameType
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 MARGIN = 2.0
 """seconds of the grace period that are reserved for ending the process"""
 
@@ -26,7 +27,7 @@ class StopSignal:
         """time.monotonic() of the first signal"""
         self.grace = grace
         """seconds between SIGTERM and SIGKILL"""
-        self._deferred = False
+        self._deferred = self._received = False
         signal.signal(signal.SIGTERM, self._receive)
         signal.signal(signal.SIGINT, self._receive)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # with nohup a run outlives its terminal
@@ -57,10 +58,14 @@ class StopSignal:
         return self.deadline() - time.monotonic()
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        if self.requested:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            return
-        self.number, self.at = number, time.monotonic()
-        if not self._deferred:
+        again, self._received = self._received, True
+        self.note(number)
+        if again and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not again and not self._deferred:
             raise Stopped
+
+    def note(self, number: int) -> None:
+        """A signal has arrived; the first one counts.  From any thread: the main one may be stuck, so that `_receive` does not run."""
+        if not self.number:
+            self.number, self.at = number, time.monotonic()

@@ -25,7 +25,7 @@ def claim(**changes: Any) -> Claim:
 
 def status(**changes: Any) -> Status:
     facts = {"run": "r", "attempt": ATTEMPT, "engine": "torch", "recipe": "default", "epoch": 7, "epochs": 20, "step": 2730, "steps": 7800}
-    return {**facts, "test_accuracy": 0.5, "images_per_second": 900.0, "loss": 1.5, "seconds_left": None, **changes}  # type: ignore[typeddict-item]
+    return {**facts, "test_accuracy": 0.5, "images_per_second": 900.0, "loss": 1.5, "last_step": None, "seconds_left": None, **changes}  # type: ignore[typeddict-item]
 
 
 def end(code: int, reason: str = "so it was", **changes: Any) -> End:

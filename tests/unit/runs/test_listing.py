@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,19 @@ def test_a_run_at_work_and_one_that_fell_silent(age: float, state: str, reason: 
     put(store, f"{attempt}/status.json", status(), age)
     row = only(store)
     assert (row.state, row.reason, row.epoch, row.epochs, row.engine, row.age) == (state, reason, 7, 20, "torch", age)
+
+
+def test_a_run_that_lives_and_takes_no_step(store: Counting) -> None:
+    """Its heart beats every 30 s, whatever its device does."""
+    attempt = begun(store, age=5000)
+    for seconds, state in ((590, "running"), (720, "stalled")):
+        put(store, f"{attempt}/status.json", status(last_step=NOW - seconds), 1)
+        assert [row.state for row in list_runs(store)] == [state]
+    FolderStore(store.root).put(f"{attempt}/status.json", encoded(status(last_step=time.time() - 725)))
+    shown = CliRunner().invoke(runs, [str(store.root)])
+    assert "stalled: no step for 12 min" in shown.output
+    put(store, f"{attempt}/status.json", status(last_step=NOW - 720, step=7800), 1)
+    assert [row.state for row in list_runs(store)] == ["running"], "all steps are taken: it publishes"
 
 
 @pytest.mark.parametrize(("age", "state"), [(5, "running"), (500, "interrupted")])
