@@ -16,7 +16,7 @@ from job.core.recipe import Recipe
 from job.core.records import MetricsLine, RunRecord, Summary
 from job.data import dataset, sources
 from job.data.dataset import Dataset, Split
-from job.engines import Engine, Network
+from job.engines import Engine, Network, translated
 from job.runs.checkpoint import CheckpointName
 from job.runs.pretrained import model_file
 from job.runs.reading import LINES_BYTES, lines
@@ -46,8 +46,9 @@ class Model:
 
     def logits(self, split: Split) -> NDArray[np.float32]:
         """(N, classes) without dropout and augmentation."""
-        self.network.place("test", split.images, split.labels)
-        found = engines.evaluate(self.network, "test", np.arange(len(split)), self.recipe.batch_size, lambda: False)
+        with translated(self.engine):
+            self.network.place("test", split.images, split.labels)
+            found = engines.evaluate(self.network, "test", np.arange(len(split)), self.recipe.batch_size, lambda: False)
         assert found is not None
         return found
 
@@ -101,8 +102,9 @@ def load_model(
             raise JobError(Exit.USAGE, f"{url}: there is no complete checkpoint {text!r}. Stored are: {stored}.")
         path = model_file(run, f"checkpoints/{name}/model.safetensors", Path(folder))
         opened = engines.open_engine(engine or _engine_name(summary), device=device, threads=threads or record["threads"])
-        network = opened.network(recipe, architecture)
-        network.load(read_tensors(path, architecture.parameter_shapes), ())
+        with translated(opened):
+            network = opened.network(recipe, architecture)
+            network.load(read_tensors(path, architecture.parameter_shapes), ())
     return Model(
         run=run,
         record=record,

@@ -44,7 +44,8 @@ def trace(**values: Any) -> int:
     engine = engines.open_engine(values["engine"] or _only_engine(), device=values["device"], threads=threads)
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
         writer = TraceWriter(Path(folder))
-        with tqdm(total=values["steps"], unit="step", disable=None) as bar:  # None: no bar where there is no terminal
+        bar = tqdm(total=values["steps"], unit="step", disable=None)  # None: no bar where there is no terminal
+        with bar, engines.translated(engine):
             facts = record.trace(engine, recipe, writer, seed=values["seed"], steps=values["steps"], at=at, advance=bar.update)
         path = Path(folder) / "trace.safetensors"
         writer.finish(path, {**facts, "threads": threads})

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -34,11 +35,16 @@ class Engine(ABC):
 
     @abstractmethod
     def __init__(self, *, device: str) -> None:
-        """Find `device` ("auto", "cpu", "cuda").  Raises JobError (78) where "cuda" is asked for and no GPU is seen."""
+        """Find `device` ("auto", "cpu", "cuda").  Raises JobError: 71 or 78 where "cuda" is asked for and no GPU is
+        seen (`job.engines.faults.no_gpu`)."""
 
     @abstractmethod
     def start(self, threads: int) -> None:
         """Take so many CPU threads into use, once and before any network is made.  Raises JobError (71) where a first kernel fails."""
+
+    @abstractmethod
+    def fault(self, error: Exception) -> JobError | None:
+        """What an error that came out of the framework says of the GPU (71).  None: it is not the GPU's; a lack of host memory is not."""
 
     @abstractmethod
     def resolve(self, precision: Precision) -> Precision:
@@ -123,6 +129,19 @@ def find_engine(name: str, *, device: str) -> Engine:
     return engine(device=device)
 
 
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Errors of the GPU that come out of the framework as JobError (71)."""
+    try:
+        yield
+    except JobError:
+        raise
+    except Exception as error:
+        if fault := engine.fault(error):
+            raise fault from error
+        raise
+
+
 def installed() -> tuple[str, ...]:
     """The engines whose framework is installed, found without importing it."""
     return tuple(name for name in ENGINES if importlib.util.find_spec(name) is not None)
@@ -140,20 +159,3 @@ def evaluate(
         chosen = indices[start : start + batch]
         parts.append(network.logits(split, np.resize(chosen, batch))[: len(chosen)])
     return np.concatenate(parts)
-
-
-def no_gpu(engine: str, found: str) -> JobError:
-    return JobError(
-        Exit.CONFIGURATION,
-        f"--device cuda: {engine} sees no usable GPU ({found}). Expected an NVIDIA driver and at least one visible device: check "
-        "`nvidia-smi`, `docker run --gpus all`, the Job's `nvidia.com/gpu` request and NVIDIA_VISIBLE_DEVICES; "
-        "`--device cpu` trains without.",
-    )
-
-
-def broken_gpu(engine: str, error: Exception) -> JobError:
-    reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    return JobError(
-        Exit.DEVICE,
-        f"{engine} sees a GPU, but a first kernel on it failed: {reason}. Another node may do; check the driver's version here.",
-    )

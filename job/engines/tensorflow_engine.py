@@ -1,6 +1,7 @@
 """TensorFlow and Keras: the network and one optimiser step.  Reads side by side with `torch_engine.py`."""
 
 import os
+import re
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 
 from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
+from job.core.exits import JobError
 from job.core.identity_records import Environment
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
+from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
+from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu
 
+OF_DEVICE = (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.UnavailableError, tf.errors.AbortedError)
 POLICIES = {"bf16": "mixed_bfloat16", "fp32": "float32", "fp64": "float64"}
 
 
@@ -48,6 +52,14 @@ class TensorflowEngine(Engine):
                 tf.reduce_sum(tf.matmul(tf.ones((8, 8)), tf.ones((8, 8)))).numpy()
         except tf.errors.OpError as error:
             raise broken_gpu("tensorflow", error) from error
+
+    def fault(self, error: Exception) -> JobError | None:
+        of_device = re.search(DEVICE_WORDS, str(error))
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            return full_gpu(self.name, error) if of_device else None
+        if not isinstance(error, OF_DEVICE) or OUR_FAULT in str(error):
+            return None
+        return failed_gpu(self.name, error) if of_device else None
 
     def resolve(self, precision: Precision) -> Precision:
         if precision != "auto":

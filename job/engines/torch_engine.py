@@ -1,6 +1,7 @@
 """PyTorch: the network and one optimiser step.  Reads side by side with `tensorflow_engine.py`."""
 
 import os
+import re
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 
 from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
+from job.core.exits import JobError
 from job.core.identity_records import Environment
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, broken_gpu, no_gpu
+from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
+from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu
 
 ACTIVATION_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 SIGNED_MULTIPLIERS = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTIPLIERS)
@@ -45,6 +48,14 @@ class TorchEngine(Engine):
                 torch.ones(8, 8, device="cuda").matmul(torch.ones(8, 8, device="cuda")).sum().item()
             except RuntimeError as error:
                 raise broken_gpu("torch", error) from error
+
+    def fault(self, error: Exception) -> JobError | None:
+        if isinstance(error, torch.OutOfMemoryError):
+            return full_gpu(self.name, error)
+        if not isinstance(error, RuntimeError) or OUR_FAULT in str(error):
+            return None
+        of_device = isinstance(error, torch.AcceleratorError) or re.search(DEVICE_WORDS, str(error))
+        return failed_gpu(self.name, error) if of_device else None
 
     def resolve(self, precision: Precision) -> Precision:
         if precision != "auto":

@@ -16,7 +16,7 @@ from job.core.schedule import rate_factors
 from job.core.time_ledger import TimeLedger
 from job.data import dataset, sources
 from job.data.dataset import Dataset
-from job.engines import Engine, find_engine
+from job.engines import Engine, find_engine, translated
 from job.runs.leftovers import SpoolFolders
 from job.runs.pretrained import fetch_weights
 from job.runs.run import Run
@@ -116,7 +116,7 @@ def attempt(
         engine.start(record["threads"])
         at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
     pace = Pace(limits)
-    with at_work, Watchdog(at_work, pace, limits):
+    with at_work, Watchdog(at_work, pace, limits), translated(engine):
         with ledger.spend("start-up"), announced("putting the network and the images on the device", display.say):
             network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
             network.place("train", data.train.images, data.train.labels)

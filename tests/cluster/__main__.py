@@ -27,7 +27,7 @@ def prepare(c: Cluster) -> None:
             if code := subprocess.run([*shlex.split(load), name], check=False, cwd=ROOT).returncode:
                 sys.exit(f"LOAD: `{load} {name}` ended with {code}. Expected a command that brings this image to the cluster's nodes.")
     if not GPU:
-        print("GPU=0: the Jobs run without nvidia.com/gpu and with --device=cpu, but for the one that must end with 78", flush=True)
+        print("GPU=0: the Jobs run without nvidia.com/gpu and with --device=cpu, but for the one that must end with 71", flush=True)
     print("the trainings are small: --recipe=digits --data=digits --width=0.0625 --threads=1, and ask for 100m of CPU", flush=True)
 
 

@@ -38,6 +38,9 @@ class NumpyEngine(Engine):
     def start(self, threads: int) -> None:
         self.threads = threads
 
+    def fault(self, error: Exception) -> None:
+        """It has no device."""
+
     def resolve(self, precision: Precision) -> Precision:
         return "fp32"
 

@@ -12,6 +12,7 @@ CALLS = {
         ["--engine", "torch", "--data", SIGNED],
     ],
     "runs": [[SIGNED]],
+    "watch": [[SIGNED]],
     "compare": [[SIGNED, SIGNED]],
     "report": [[SIGNED]],
     "watch": [[SIGNED]],
