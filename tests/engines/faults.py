@@ -76,13 +76,14 @@ def attempt(engine: engines.Engine, step: Callable[[], Any], folder: Path) -> No
         return made
 
     engine.network = network  # type: ignore[method-assign]
-    options, stop = Options(engine=engine.name, spool=folder / "spools", flush_timeout=5.0), StopSignal(20.0)
+    options, stop = Options(engine=engine.name, threads=1, spool=folder / "spools", flush_timeout=5.0), StopSignal(20.0)
     run = Run(FolderStore(folder / "runs"), "r")
-    start.attempt(run, engine, RECIPE, DATA, options, threads=1, init_from=None, stop=stop, display=Log())
+    initial = start.initial_state(RECIPE, len(DATA.classes), options, Log())
+    start.attempt(run, engine, RECIPE, DATA, options, initial=initial, stop=stop, display=Log())
 
 
 def main(name: str, folder: Path) -> None:
-    engine = engines.open_engine(name, device="cpu", threads=1)
+    engine = engines.find_engine(name, device="cpu")
     errors = torch_errors() if name == "torch" else tensorflow_errors()
     found = {}
     for number, (what, step) in enumerate(errors.items()):

@@ -37,10 +37,11 @@ def main(folder: Path, step: int, grace: float, least: float) -> int:
         if network.number == step:
             hang()
 
-    options = Options(engine="numpy", seed=5, log_steps=2, checkpoint_steps=4, spool=folder / "spools", flush_timeout=5.0)
+    options = Options(engine="numpy", threads=1, seed=5, log_steps=2, checkpoint_steps=4, spool=folder / "spools", flush_timeout=5.0)
     stop, engine = StopSignal(grace), NumpyEngine(before_step=before_step)
     run, limits = Run(FolderStore(folder / "runs"), "r"), Limits(least=least, pause=0.05)
-    return start.attempt(run, engine, RECIPE, DATA, options, threads=1, init_from=None, stop=stop, display=Loud(), limits=limits)
+    initial, display = start.initial_state(RECIPE, len(DATA.classes), options, Loud()), Loud()
+    return start.attempt(run, engine, RECIPE, DATA, options, initial=initial, stop=stop, display=display, limits=limits)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ CALLS = {
         ["--engine", "torch", "--data", SIGNED],
     ],
     "runs": [[SIGNED]],
-    "watch": [[SIGNED]],
     "compare": [[SIGNED, SIGNED]],
     "report": [[SIGNED]],
     "watch": [[SIGNED]],
