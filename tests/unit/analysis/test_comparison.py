@@ -178,6 +178,14 @@ def test_another_dataset_is_refused():
     assert "UNFAIR: other images or labels" in text.table(found)
 
 
+def test_other_initial_weights_are_refused():
+    pair = [results(name) for name in "ab"]
+    pair = [dataclasses.replace(run, record={**run.record, "init_from_sha256": run.id * 64}) for run in pair]
+    found = compare(pair)
+    assert found.verdict == "No verdict: the runs are not comparable, they differ in initial weights."
+    assert "UNFAIR: another start" in text.table(found)
+
+
 def test_other_epochs_are_refused_unless_asked():
     pair = [results("a"), results("b", epochs=30, noise=5)]
     assert "differ in epochs done and recipe: epochs" in compare(pair).verdict
