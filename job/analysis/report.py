@@ -7,23 +7,16 @@ from tempfile import TemporaryDirectory
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from job.analysis.axis import percent_axis, points_axis
 from job.analysis.comparison import Comparison, compare
 from job.analysis.curves import draw
 from job.analysis.evidence import Figures
 from job.analysis.formatting import p_text, percent, points
-from job.analysis.over_seeds import Seeds
-from job.analysis.paired import Paired
 from job.analysis.pictures import CURVES, picture
 from job.analysis.run_section import Rows, describe
+from job.analysis.sides_section import describe_sides
 from job.analysis.statistics import BINS
-from job.analysis.text import interval, needed
 from job.core.records import RecipeValue
-from job.figures.style import Look, look
 from job.runs.results import Results
-
-PLAIN = Look("currentColor", (), "o")
-"""of what belongs to no side"""
 
 
 def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False) -> dict[str, bytes]:
@@ -44,7 +37,7 @@ def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]
     environment = Environment(
         loader=PackageLoader("job.analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"percent": percent, "points": points, "p": p_text, "interval": interval}
+    environment.filters |= {"percent": percent, "points": points, "p": p_text}
     single, figures = len(runs) == 1, {**(runs[0].plots if len(runs) == 1 else {}), **shared}
     common, own = _recipes([run.record["recipe"] for run in runs])
     return environment.get_template("report.html").render(
@@ -53,15 +46,11 @@ def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]
         headline=_headline(runs[0], found.figures[0]) if single else found.verdict,
         single=single,
         found=found,
-        axis=percent_axis("test accuracy in %", (bound for f in found.figures for bound in (f.low, f.high))),
-        difference_axis=points_axis("difference in points", [*_bounds(found.pairs), *_bounds(found.seeds)]),
-        styles=_styles(found),
-        plain=PLAIN,
+        **describe_sides(found, runs[0].labels),
         curves=[picture(name, figures[name]) for name in CURVES if name in figures],
         runs=[describe(run, f, recipe) for run, f, recipe in zip(runs, found.figures, own, strict=True)],
         common=common,
         bins=BINS,
-        needed=[needed(test) for test in found.seeds.values()],
         version=version("alexnet-job"),
     )
 
@@ -85,12 +74,3 @@ def _recipes(recipes: Sequence[Mapping[str, RecipeValue]]) -> tuple[Rows, list[R
     first = recipes[0]
     common = {key for key in first if all(recipe.get(key) == first[key] for recipe in recipes)}
     return [(k, v) for k, v in first.items() if k in common], [[(k, v) for k, v in r.items() if k not in common] for r in recipes]
-
-
-def _bounds(found: Mapping[str, Paired] | Mapping[str, Seeds]) -> list[float]:
-    return [bound for one in found.values() for bound in (one.low, one.high)]
-
-
-def _styles(found: Comparison) -> dict[str, Look]:
-    """Of each run, that of its side."""
-    return {name: look(number) for number, side in enumerate(found.sides.values()) for name in side.runs}
