@@ -36,7 +36,7 @@ class Bar:
 
     @property
     def points(self) -> list[tuple[float, int]]:
-        """Each seed and how far from the line it is drawn, in steps below it (negative: above), so that equal ones do not hide each other."""
+        """Each seed and how far below the line it is drawn, in steps (negative: above), so that equal ones do not hide each other."""
         return [(seed, (1, -1, 2, -2, 3, -3)[self.seeds[:n].count(seed) % 6]) for n, seed in enumerate(self.seeds)]
 
 
@@ -125,7 +125,9 @@ def _change(shares: Sequence[Share | None]) -> str | None:
     if len(shares) != 2:
         return None
     first, second = shares
-    return points(second.mean - first.mean) if first and second else "—"
+    if not first or not second:
+        return "—"
+    return points(second.mean - first.mean) if second.mean != first.mean else "0.0"
 
 
 def _matrices(found: Comparison) -> list[dict[str, object]]:
