@@ -299,6 +299,8 @@ class Spool:
         _write_manifest(upload)
         for file in upload.files:
             if file not in self._delivered:
+                if file == upload.manifest:  # a newer attempt may have cleared the others away meanwhile
+                    self.run.raise_if_superseded()
                 self._deliver_file(file)
                 upload.refused = None
         if upload.step is not None:

@@ -206,6 +206,27 @@ def test_the_older_one_publishes_nothing_after_the_take_over(store: Store, tmp_p
     spool.close()
 
 
+def test_a_take_over_in_the_middle_of_a_delivery(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newer one clears away what has arrived so far; what comes later must not be vouched for."""
+    first = attempt(store)
+    spool = spool_of(first, tmp_path)
+    deliver = spool._deliver_file
+
+    def deliver_and_hang(file: Path) -> None:
+        deliver(file)
+        if file.name == CHECKPOINT_FILES[0]:
+            attempt(store)
+            store.delete(file.relative_to(spool.folder).as_posix())
+
+    monkeypatch.setattr(spool, "_deliver_file", deliver_and_hang)
+    name = checkpoint(first, spool, 40, "first")
+    with pytest.raises(JobError) as caught:
+        flushed(spool)
+    assert caught.value.code is Exit.SUPERSEDED
+    assert not store.list(first.key("checkpoints", name, "MANIFEST.json"))
+    spool.close()
+
+
 def test_the_older_one_prunes_nothing(store: Store, tmp_path: Path) -> None:
     first = attempt(store)
     spool = spool_of(first, tmp_path)
