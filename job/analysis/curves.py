@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from job.analysis.epochs import Curve, EpochDifferences, Value, epoch_differences
 from job.core.throughput import step_speeds
-from job.figures.style import FADED, Look, house_style, look, new_figure, saved, series
+from job.figures.style import FADED, SideStyle, house_style, new_figure, saved, series, side_style
 from job.runs.results import Results
 
 Sides = Mapping[str, Sequence[Results]]
@@ -48,7 +48,7 @@ def throughput_figure(sides: Sides) -> Figure | None:
         for first, run in enumerate(runs):
             x, y = series((line["step"], line["images_per_second"]) for line in run.lines if line["kind"] == "interval")
             median = f"{label}, median {np.median(speeds[label]):,.0f}" if speeds[label].size and not first else None
-            axes.plot(x, y, color=look(number).colour, linestyle=_form(look(number)), linewidth=1.3, label=median)
+            axes.plot(x, y, color=side_style(number).colour, linestyle=_form(side_style(number)), linewidth=1.3, label=median)
     axes.set(xlabel="step", ylabel="images/s")
     axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -109,7 +109,7 @@ def _draw(axes: Axes, curve: Curve, number: int, label: str | None, scale: float
     """Mean, band and, after the last epoch, each seed."""
     if not curve.epochs.size:
         return
-    style, seeds, values = look(number), len(curve.seeds), scale * curve.values
+    style, seeds, values = side_style(number), len(curve.seeds), scale * curve.values
     text = None if label is None else f"{label} ({seeds} seeds)" if seeds > 1 else label
     _line(axes, curve.epochs, scale * curve.mean, style, number, text)
     if seeds > 1:
@@ -131,7 +131,7 @@ def _differences(axes: Axes, labels: Sequence[str], curves: Sequence[Curve], ima
     _titles(axes, "Difference in test accuracy", note + ("Bars that leave the frame go on." if cut else ""))
     axes.axhline(0, color="#666666", linewidth=1)
     for number, one in enumerate(found, 1):
-        style = look(number)
+        style = side_style(number)
         bars = 100 * np.nan_to_num([one.difference - one.low, one.high - one.difference])
         beside = 0.013 * max(5, *one.epochs)
         shifted = one.epochs + beside * (number - (len(found) + 1) / 2)
@@ -158,7 +158,7 @@ def _reach(found: Sequence[EpochDifferences]) -> tuple[float, bool]:
     return reach, any(bool((bound > reach).any()) for bound in bounds)
 
 
-def _line(axes: Axes, x: np.ndarray, y: np.ndarray, style: Look, number: int, label: str | None) -> None:
+def _line(axes: Axes, x: np.ndarray, y: np.ndarray, style: SideStyle, number: int, label: str | None) -> None:
     """Sides lie on each other where they agree: the first is drawn wide, the next ones narrower and dashed, their markers hollow."""
     shown = style.marker if len(x) <= MARKED else ""
     width, size = (2.6, 5) if not number else (1.6, 7)
@@ -168,7 +168,7 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, style: Look, number: int, la
     )
 
 
-def _form(style: Look) -> str | tuple[float, tuple[float, ...]]:
+def _form(style: SideStyle) -> str | tuple[float, tuple[float, ...]]:
     return (0, style.dash) if style.dash else "-"
 
 

@@ -25,7 +25,7 @@ def write_page(observers: Sequence[Observer], path: Path, *, anyway: bool = Fals
     `refresh`: seconds after which a browser asks again for the page of runs that are not finished.  Raises JobError as `read_results`.
     """
     with ThreadPoolExecutor(READERS) as pool:
-        runs = list(pool.map(Observer.look, observers))
+        runs = list(pool.map(Observer.snapshot, observers))
         if all(run.summary is not None for run in runs):
             return write_report(list(pool.map(read_results, [run.url for run in runs])), path, anyway=anyway)
     path.parent.mkdir(parents=True, exist_ok=True)

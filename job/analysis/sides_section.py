@@ -14,9 +14,9 @@ from job.analysis.over_seeds import Seeds
 from job.analysis.paired import Paired
 from job.analysis.text import MOST_PAIRS, interval, least, needed
 from job.core.metrics import Labels
-from job.figures.style import Look, look
+from job.figures.style import SideStyle, side_style
 
-PLAIN = Look("currentColor", (), "o")
+PLAIN = SideStyle("currentColor", (), "o")
 """of what belongs to no side"""
 MOST_DRAWN = 4
 """sides whose intervals stand together in one cell"""
@@ -30,7 +30,7 @@ class Bar:
     low: float
     middle: float
     high: float
-    style: Look
+    style: SideStyle
     seeds: tuple[float, ...] = ()
     """drawn as small points"""
 
@@ -47,7 +47,7 @@ def describe_sides(found: Comparison, labels: Labels) -> dict[str, object]:
     tests: list[Seeds | Paired] = [*found.seeds.values(), *pairs.values()]
     differences = points_axis("difference in points", (bound for test in tests for bound in (test.low, test.high)))
     return {
-        "sides": [_side(side, look(number)) for number, side in enumerate(sides)],
+        "sides": [_side(side, side_style(number)) for number, side in enumerate(sides)],
         "side_axis": percent_axis("test accuracy in %", (v for s in sides for v in (s.accuracy.low, s.accuracy.high, *s.seed_accuracies))),
         "rows": [_run(figures, styles[figures.id]) for figures in found.figures],
         "run_axis": percent_axis("test accuracy in %", (bound for f in found.figures for bound in (f.low, f.high))),
@@ -63,12 +63,12 @@ def describe_sides(found: Comparison, labels: Labels) -> dict[str, object]:
     }
 
 
-def styles_of(found: Comparison) -> dict[str, Look]:
+def styles_of(found: Comparison) -> dict[str, SideStyle]:
     """Of each run, that of its side."""
-    return {name: look(number) for number, side in enumerate(found.sides.values()) for name in side.runs}
+    return {name: side_style(number) for number, side in enumerate(found.sides.values()) for name in side.runs}
 
 
-def _side(side: Side, style: Look) -> dict[str, object]:
+def _side(side: Side, style: SideStyle) -> dict[str, object]:
     share, several = side.accuracy, len(side.seeds) > 1
     return {
         "label": side.label,
@@ -81,11 +81,11 @@ def _side(side: Side, style: Look) -> dict[str, object]:
     }
 
 
-def _run(figures: Figures, style: Look) -> dict[str, object]:
+def _run(figures: Figures, style: SideStyle) -> dict[str, object]:
     return {"figures": figures, "bar": Bar(low=figures.low, middle=figures.test_accuracy, high=figures.high, style=style)}
 
 
-def _bar(share: Share, style: Look, seeds: Sequence[float] = ()) -> Bar:
+def _bar(share: Share, style: SideStyle, seeds: Sequence[float] = ()) -> Bar:
     return Bar(low=share.low, middle=share.mean, high=share.high, style=style, seeds=tuple(seeds))
 
 
@@ -114,7 +114,7 @@ def _classes(found: Comparison, sides: Sequence[Side]) -> dict[str, object]:
         for style, side in enumerate(sides):
             own = [accuracy for run in side.runs if (accuracy := by_run[run][number]) is not None] if len(side.runs) > 1 else []
             if share := shares[style]:
-                bars.append(_bar(share, look(style), own))
+                bars.append(_bar(share, side_style(style), own))
         drawn += [value for bar in bars for value in (bar.low, bar.high, *bar.seeds)]
         rows.append({"name": name, "shares": shares, "bars": bars, "change": _change(shares)})
     return {"classes": rows, "class_axis": percent_axis("test accuracy in %", drawn) if len(sides) <= MOST_DRAWN else None}

@@ -77,8 +77,8 @@ def seeds(found: Comparison) -> str:
 
 def needed(test: Seeds) -> str:
     """The power of the very test above, for other numbers of seeds."""
-    told = "; ".join(f"{100 * row.difference:g}: {seeds_needed(row)}" for row in test.needed)
-    return f"Seeds needed on each side to see a difference of so many points with 80 % power ({test.direction}): {told}."
+    needed = "; ".join(f"{100 * row.difference:g}: {seeds_needed(row)}" for row in test.needed)
+    return f"Seeds needed on each side to see a difference of so many points with 80 % power ({test.direction}): {needed}."
 
 
 def seeds_needed(row: Needed) -> str:

@@ -147,8 +147,8 @@ def _many(found: Evidence) -> str:
         return sentence
     equal = holm({name: test.equivalence.p for name, test in tests.items() if test.equivalence})
     within = _within(found.margin)
-    told = f": {'; '.join(name.replace(' | ', ' and ') for name in equal)}" if equal else ""
-    return f"{sentence} Equal {within}: {len(equal)} of {len(tests)} pairs (two one-sided tests, with Holm's correction){told}."
+    named = f": {'; '.join(name.replace(' | ', ' and ') for name in equal)}" if equal else ""
+    return f"{sentence} Equal {within}: {len(equal)} of {len(tests)} pairs (two one-sided tests, with Holm's correction){named}."
 
 
 def _difference(test: Paired | Seeds) -> str:
@@ -178,9 +178,9 @@ def _within(margin: float) -> str:
 
 def _causes(found: Evidence, *, seeds: bool = True) -> str:
     """What may have made the difference, by name, and with its values where these are short."""
-    told = []
+    named = []
     for row in found.differences:
         if row.effect == "possible cause" or (seeds and row.effect == "repetition"):
             values = " vs ".join(dict.fromkeys(row.values))
-            told.append(f"{row.what} ({values})" if len(values) <= SHORT else row.what)
-    return listed(told)
+            named.append(f"{row.what} ({values})" if len(values) <= SHORT else row.what)
+    return listed(named)

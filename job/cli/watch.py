@@ -44,11 +44,11 @@ def watch(runs: tuple[str, ...], seconds: int, once: bool, html: bool, port: int
 
         said: dict[str, list[str]] = {}
         while True:
-            looks = list(pool.map(Observer.look, observers))
-            for run in looks:
+            snapshots = list(pool.map(Observer.snapshot, observers))
+            for run in snapshots:
                 if said.get(run.url) != (news := [*facts(run), run.state]):
                     said[run.url] = news
                     click.echo(line(run))
-            if once or not any(run.state == "running" for run in looks):
+            if once or not any(run.state == "running" for run in snapshots):
                 return
             time.sleep(seconds)

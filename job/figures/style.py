@@ -25,7 +25,7 @@ TRAINING, TEST, VALIDATION, INTERVALS = VERMILION, BLUE, GREEN, ORANGE
 TEXT, FADED = "#222222", "#555555"
 
 
-class Look(NamedTuple):
+class SideStyle(NamedTuple):
     """How one side of a comparison is drawn, everywhere: told apart by each of the three."""
 
     colour: str
@@ -37,20 +37,20 @@ class Look(NamedTuple):
 
 # Told apart by lightness (L* from 10 to 75, the first two 31 apart), so also in grey, and with the common colour-vision deficiencies.
 SIDES = (
-    Look("#004A80", (), "o"),
-    Look("#E07B00", (4.0, 1.5), "s"),
-    Look("#A92D6C", (1.2, 1.2), "^"),
-    Look("#6FC4EA", (7.0, 1.5, 1.2, 1.5), "D"),
-    Look("#26142E", (8.0, 2.0), "v"),
-    Look("#14875A", (3.0, 1.0, 1.0, 1.0, 1.0, 1.0), "P"),
+    SideStyle("#004A80", (), "o"),
+    SideStyle("#E07B00", (4.0, 1.5), "s"),
+    SideStyle("#A92D6C", (1.2, 1.2), "^"),
+    SideStyle("#6FC4EA", (7.0, 1.5, 1.2, 1.5), "D"),
+    SideStyle("#26142E", (8.0, 2.0), "v"),
+    SideStyle("#14875A", (3.0, 1.0, 1.0, 1.0, 1.0, 1.0), "P"),
 )
 
 
-def look(number: int) -> Look:
+def side_style(number: int) -> SideStyle:
     """Of side `number`, from 0.  From the seventh on the colours come again, with other dashes and markers."""
     again, place = divmod(number, len(SIDES))
     other = SIDES[(place + again) % len(SIDES)]
-    return Look(SIDES[place].colour, other.dash, other.marker)
+    return SideStyle(SIDES[place].colour, other.dash, other.marker)
 
 
 STYLE = {

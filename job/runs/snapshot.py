@@ -99,7 +99,7 @@ class Observer:
         self._checkpoint: CheckpointName | None = None
         """of which these are"""
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Raises JobError: 2 where the run is gone, 65 where it is damaged, and StoreError."""
         run = self.run
         record, summary, row = run.record(), run.summary(), row_of(run.store, run.id)

@@ -129,17 +129,19 @@ class Attempt:
         def limit() -> float:
             return min(end, self.stop.deadline())
 
+        trouble = None
         if self.spool.flush(limit):
             try:
                 return self.retried(lambda: self._put_summary(summary), limit)
             except StoreError as error:
-                self.spool.trouble = error
+                trouble = error
         if self.stop.requested and self.has_stored_progress:
             self._summary = None
             raise Stopped
         grace, timeout = f"the grace period of {self.stop.grace:.0f} s (--grace)", f"{self._flush_timeout:.0f} s (--flush-timeout)"
         within = grace if self.stop.requested else timeout
-        reason = f" It said last: {self.spool.trouble}" if self.spool.trouble else ""
+        trouble = trouble or self.spool.trouble
+        reason = f" It said last: {trouble}" if trouble else ""
         raise StoreError(Exit.NOT_STORED, f"The store did not take all results within {within}.{reason}")
 
     def _put_summary(self, summary: Summary) -> None:

@@ -15,16 +15,16 @@ from job.watch.screen import screen
 def draw(observers: Sequence[Observer], pool: Executor, seconds: float) -> None:
     """A store that is away is asked again; what was seen last stays."""
     console = Console()
-    looks = list(pool.map(Observer.look, observers))
-    with Live(screen(looks, width=console.width), console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        while any(run.state == "running" for run in looks):
+    snapshots = list(pool.map(Observer.snapshot, observers))
+    with Live(screen(snapshots, width=console.width), console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while any(run.state == "running" for run in snapshots):
             time.sleep(seconds)
-            looks = [*pool.map(_look, observers, looks)]
-            live.update(screen(looks, width=console.width), refresh=True)
+            snapshots = [*pool.map(_snapshot, observers, snapshots)]
+            live.update(screen(snapshots, width=console.width), refresh=True)
 
 
-def _look(observer: Observer, before: Snapshot) -> Snapshot:
+def _snapshot(observer: Observer, before: Snapshot) -> Snapshot:
     try:
-        return observer.look()
+        return observer.snapshot()
     except StoreError:
         return before

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from job.cli import COMMANDS
 from tests.support.commands import Process, alexnet, arguments, digest, environment, model, summary, train
 
 ENGINES = ("torch", "tensorflow")
@@ -140,21 +141,7 @@ def test_a_reader_that_has_seen_enough() -> None:
 
 def test_help_lists_every_command() -> None:
     result = alexnet("--help")
-    for name in (
-        "train",
-        "runs",
-        "compare",
-        "report",
-        "evaluate",
-        "predict",
-        "pull",
-        "sync",
-        "data",
-        "describe",
-        "trace",
-        "parity",
-        "doctor",
-    ):
+    for name in COMMANDS:
         assert f"\n  {name} " in result.stdout, name
 
 

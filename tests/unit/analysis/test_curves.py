@@ -74,7 +74,7 @@ def test_a_side_is_one_line_and_a_band():
 
 def test_sides_look_different_in_colour_dash_and_marker():
     lines = labelled(accuracy_figure(SINGLE).axes[0]).values()
-    assert [to_hex(line.get_color()).upper() for line in lines] == [look.colour for look in SIDES[:2]]
+    assert [to_hex(line.get_color()).upper() for line in lines] == [style.colour for style in SIDES[:2]]
     assert len({line.get_linestyle() for line in lines}) == len({line.get_marker() for line in lines}) == 2
 
 
@@ -91,8 +91,8 @@ def test_curves_that_lie_on_each_other_are_both_seen(tmp_path):
     draw({"torch": SINGLE["torch"], "tensorflow": [run("tensorflow", TORCH[0])]}, tmp_path)
     with Image.open(tmp_path / "curves.png") as image:
         pixels = np.asarray(image.convert("RGB"))[60:400, 70:500]  # the panel of the test set
-    for look in SIDES[:2]:
-        colour = [int(look.colour[at : at + 2], 16) for at in (1, 3, 5)]
+    for style in SIDES[:2]:
+        colour = [int(style.colour[at : at + 2], 16) for at in (1, 3, 5)]
         assert (np.abs(pixels - np.array(colour)).max(axis=2) < 12).sum() > 150
 
 

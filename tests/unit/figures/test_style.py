@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from job.figures.style import SIDES, look
+from job.figures.style import SIDES, side_style
 
 
 def lightness(colour: str) -> float:
@@ -27,6 +27,6 @@ def test_sides_differ_in_dash_and_marker_as_well():
 
 
 def test_more_sides_than_colours_are_still_told_apart():
-    looks = [look(number) for number in range(30)]
-    assert looks[: len(SIDES)] == list(SIDES)
-    assert len(set(looks)) == 30
+    styles = [side_style(number) for number in range(30)]
+    assert styles[: len(SIDES)] == list(SIDES)
+    assert len(set(styles)) == 30

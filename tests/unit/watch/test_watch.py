@@ -70,12 +70,12 @@ def test_a_run_at_work(trainer: Trainer) -> None:
 
     def look(network: NumpyNetwork) -> None:
         if network.number == 1:
-            looks.append(observer.look())
+            looks.append(observer.snapshot())
         if network.number == STEPS + 4:
             arrived = threading.Event()
             while not trainer.checkpoints or not trainer.run.manifest("checkpoints", str(trainer.run.checkpoint_names()[0])):
                 arrived.wait(0.01)
-            looks.append(observer.look())
+            looks.append(observer.snapshot())
             terminate()
 
     trainer.attempt(before_step=look)
@@ -92,14 +92,14 @@ def test_a_run_at_work(trainer: Trainer) -> None:
 
 
 def test_a_stopped_run_can_be_continued(stopped: Trainer) -> None:
-    run = Observer(stopped.run).look()
+    run = Observer(stopped.run).snapshot()
     assert (run.state, run.step, run.diverged) == ("interrupted", STEPS + 3, False)
     assert "continues it" in shown(run)
     assert "stopped by SIGTERM" in shown(run)
 
 
 def test_a_diverged_run_is_not_to_be_continued(diverged: Trainer, tmp_path: Path) -> None:
-    run = Observer(diverged.run).look()
+    run = Observer(diverged.run).snapshot()
     assert (run.state, run.diverged) == ("failed", True)
     result = CliRunner().invoke(report, [url(diverged), "--output", str(tmp_path / "page.html")])
     assert result.exit_code == 0, result.output
@@ -118,13 +118,13 @@ def test_a_checkpoint_that_is_damaged_or_gone_gives_way_to_the_one_before(traine
     root = trainer.store.root / "r" / "checkpoints"
     with (root / str(newest) / "metrics.jsonl").open("a") as file:
         file.write("{}\n")
-    assert Observer(trainer.run).look().lines[-1]["step"] <= before.step
+    assert Observer(trainer.run).snapshot().lines[-1]["step"] <= before.step
     (root / str(newest) / "metrics.jsonl").unlink()
-    assert Observer(trainer.run).look().lines[-1]["step"] <= before.step
+    assert Observer(trainer.run).snapshot().lines[-1]["step"] <= before.step
 
 
 def test_several_runs_lie_side_by_side_as_far_as_they_fit(stopped: Trainer) -> None:
-    run = Observer(stopped.run).look()
+    run = Observer(stopped.run).snapshot()
     tall, wide = shown(run, run, width=60), shown(run, run, width=120)
     assert len(tall.splitlines()) == 2 * len(wide.splitlines())
     assert max(map(len, wide.splitlines())) <= 120
