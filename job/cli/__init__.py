@@ -1,5 +1,6 @@
 """The command `alexnet`: click options → calls, exceptions → messages and exit codes.  No framework is imported to start it."""
 
+import difflib
 import importlib
 import os
 import signal
@@ -46,6 +47,11 @@ class Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"job.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and (near := difflib.get_close_matches(args[0], COMMANDS, n=1)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -81,7 +87,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def run() -> int:
     """The exit code, after printing the error if there is one."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="alexnet", standalone_mode=False)
         return code if isinstance(code, int) else Exit.DONE
     except JobError as error:
         with suppress(OSError):  # after SIGHUP there is no terminal

@@ -2,6 +2,8 @@
 
 import click
 
+from job.cli import options
+
 READERS = 16
 """runs that are read in parallel"""
 
@@ -18,7 +20,7 @@ margin_option = click.option(
 @click.option("--anyway", is_flag=True, help="Give a verdict even if the comparison is unfair; it then says so.")
 @margin_option
 @click.option("--strict", is_flag=True, help="Exit with 1 if runs that are equal in all that is recorded differ in their results.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.as_json
 def compare(runs: tuple[str, ...], anyway: bool, margin: float | None, strict: bool, as_json: bool) -> int:
     """Test whether the accuracies of RUNs (FOLDER/ID or s3://bucket/prefix/ID) differ on the same test images.
 

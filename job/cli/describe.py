@@ -1,15 +1,26 @@
 """`alexnet describe`: the network as a table."""
 
+import json
+
 import click
 
+from job.cli import options
 from job.cli.recipes import recipe_options, resolve
 
 
 @click.command()
 @recipe_options
-def describe(**values: object) -> None:
+@options.as_json
+def describe(as_json: bool, **values: object) -> None:
     """Print the layers of the network: output shape, parameters and multiply-accumulate operations (MACs) for one image."""
     architecture = resolve(values).architecture()
+    if as_json:
+        layers = [
+            {"name": layer.name, "kind": layer.kind, "output_shape": layer.out_shape, "parameters": layer.parameters, "macs": layer.macs}
+            for layer in architecture.layers
+        ]
+        click.echo(json.dumps({"layers": layers, "parameters": architecture.parameters, "macs": architecture.macs}, indent=1))
+        return
     click.echo(f"{'layer':<20}{'kind':<10}{'output shape':<18}{'parameters':>14}{'MACs':>16}")
     for layer in architecture.layers:
         shape = " × ".join(map(str, layer.out_shape))

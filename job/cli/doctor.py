@@ -16,9 +16,11 @@ COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command()
-@click.option("--output", envvar="ALEXNET_OUTPUT", help="Folder or s3://bucket/prefix to check. Without it no store is checked.")
-@click.option("--data", envvar="ALEXNET_DATA", help="Dataset to read, as for `alexnet train`. Without it no dataset is checked.")
-@click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="Framework to check. Default: all that are installed.")
+@options.setting("--output", metavar="FOLDER|s3://…", help="Folder or s3://bucket/prefix to check. Without it no store is checked.")
+@options.setting(
+    "--data", metavar="cifar10|digits|PATH|s3://…", help="Dataset to read, as for `alexnet train`. Without it no dataset is checked."
+)
+@options.setting("--engine", type=options.ENGINES, help="Framework to check. Default: all that are installed.")
 @recipe_options
 @options.device
 @options.mirror

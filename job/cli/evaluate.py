@@ -12,10 +12,12 @@ from job.cli.models import model_options
 @click.command()
 @click.argument("run", metavar="RUN")
 @model_options
-@click.option("--data", envvar="ALEXNET_DATA", help="Dataset, as for `alexnet train`. Default: the one of the run, by its name.")
+@options.setting(
+    "--data", metavar="cifar10|digits|PATH|s3://…", help="Dataset, as for `alexnet train`. Default: the one of the run, by its name."
+)
 @options.cache
 @options.mirror
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.as_json
 def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None, as_json: bool, **values: Any) -> int:
     """Recompute the test accuracy of RUN's stored model, in either engine, and check that it agrees with the recorded one.
 

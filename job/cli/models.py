@@ -8,9 +8,9 @@ import click
 from job.cli import options
 
 OPTIONS = (
-    click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="Framework. Default: the run's, if it is installed."),
+    options.setting("--engine", type=options.ENGINES, help="Framework. Default: the run's, if it is installed."),
     options.device,
-    click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: as many as in the run."),
+    options.setting("--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads. Default: as many as in the run."),
     click.option("--checkpoint", metavar="NAME", help="Checkpoint of the run. Default: the model that its summary names."),
 )
 

@@ -11,32 +11,41 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 ENGINES = click.Choice(["torch", "tensorflow"])
 
-device = click.option(
+
+def setting(name: str, **facts: Any) -> Callable[[Command], Command]:
+    """An option with a variable of the same name, which the help shows: --log-steps and ALEXNET_LOG_STEPS."""
+    variable = f"ALEXNET_{name.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(name, envvar=variable, show_envvar=True, **facts)
+
+
+def seconds(name: str, default: float, text: str) -> Callable[[Command], Command]:
+    """A setting that is a time in seconds."""
+    return setting(name, type=click.FloatRange(0), default=default, show_default=True, metavar="SECONDS", help=text)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+device = setting(
     "--device",
-    envvar="ALEXNET_DEVICE",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
     help="auto: a GPU if there is one, else the CPU; cuda: an error without a GPU.",
 )
-mirror = click.option("--mirror", envvar="ALEXNET_MIRROR", help="URL from which to download CIFAR-10.")
-cache = click.option(
-    "--cache", envvar="ALEXNET_CACHE", type=click.Path(path_type=Path), help="Folder for downloads. Default: $XDG_CACHE_HOME/alexnet."
+mirror = setting("--mirror", metavar="URL", help="URL from which to download CIFAR-10.")
+cache = setting("--cache", type=click.Path(path_type=Path), help="Folder for downloads. Default: $XDG_CACHE_HOME/alexnet.")
+seed = setting(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of everything random: data order, augmentation, initial weights, dropout.",
 )
-spool = click.option(
+spool = setting(
     "--spool",
-    envvar="ALEXNET_SPOOL",
     type=click.Path(path_type=Path),
     help="Folder in which uploads wait. Default: in a local --output, else in the folder for temporary files.",
 )
-
-
-def seconds(name: str, default: float, text: str) -> Callable[[Command], Command]:
-    """An option for a time in seconds, with a variable of the same name: --grace and ALEXNET_GRACE."""
-    variable = f"ALEXNET_{name.removeprefix('--').replace('-', '_').upper()}"
-    return click.option(name, envvar=variable, type=click.FloatRange(0), default=default, show_default=True, metavar="SECONDS", help=text)
-
-
 grace = seconds("--grace", 30.0, "Time between SIGTERM and SIGKILL; the last checkpoint must be stored within it.")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from job.cli import options
 from job.core.exits import Exit, JobError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ WORDS = {
 @click.argument("a")
 @click.argument("b")
 @click.option("--limit", "limits", multiple=True, metavar="KIND=VALUE", help="Replace a limit, such as logits=1e-6; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.as_json
 def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
     """Compare two traces, A and B (files or s3://…), layer by layer; the exit code is 1 if they differ by more than rounding.
 

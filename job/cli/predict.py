@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 import click
 
+from job.cli import options
 from job.cli.models import model_options
 
 SHOWN = 3
@@ -23,7 +24,7 @@ class Answer(TypedDict):
 @click.argument("run", metavar="RUN")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @model_options
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.as_json
 def predict(run: str, images: tuple[Path, ...], as_json: bool, **values: Any) -> None:
     """Print the three most probable classes of each IMAGE, according to RUN's model.
 

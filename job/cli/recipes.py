@@ -1,40 +1,51 @@
 """The options that choose and change a recipe, and their order of precedence: flag, `ALEXNET_*` variable, file, default."""
 
+import difflib
 import os
 from collections.abc import Callable
-from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from job.cli import options
 from job.core.exits import Exit, JobError
-from job.core.recipe import Recipe, from_toml
+from job.core.recipe import KEYS, Precision, Recipe, from_toml
 
-OVERRIDES = ("epochs", "batch_size", "image_size", "width", "precision", "validation")
-"""recipe keys that have a flag of their own; `--set` changes every key"""
-OTHER_VARIABLES = (
-    *("ENGINE", "DATA", "OUTPUT", "RUN_ID", "SEED", "DEVICE", "RECIPE", "MIRROR", "CACHE", "INIT_FROM", "SUBSET", "THREADS", "IMAGE"),
-    *("GRACE", "FLUSH_TIMEOUT", "SPOOL", "SPOOL_LIMIT", "LOG_FORMAT"),
-)
-"""`ALEXNET_*` variables that are not recipe keys, without the prefix"""
+OVERRIDES = {
+    "epochs": ("N", "Passes over the training set."),
+    "batch_size": ("N", "Images of one optimiser step."),
+    "image_size": ("PIXELS", "Side to which the images are resized."),
+    "width": ("FACTOR", "On the channels and features of every hidden layer."),
+    "precision": (f"[{'|'.join(get_args(Precision))}]", "Of activations and gradients. auto: bf16 where the GPU has it, else fp32."),
+    "validation": ("N", "Training images that are held out, to choose the best epoch."),
+}
+"""recipe keys that have a flag of their own, with its value and help; `--set` changes every key"""
+FACTS = ("IMAGE", "REVISION", "NODE", "POD", "NAMESPACE", "JOB")
+"""`ALEXNET_*` variables, without the prefix, that images and manifests set for the record; they are no settings"""
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--recipe`, `--set` and a flag for each of OVERRIDES.  Values stay strings, which the recipe parses and checks."""
-    for key in reversed(OVERRIDES):
-        command = click.option(f"--{key.replace('_', '-')}", key, metavar="VALUE", help=f"Same as --set {key}=VALUE.")(command)
-    command = click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe; may be repeated.")(
-        command
-    )
-    return click.option(
+    for key, (value, about) in reversed(OVERRIDES.items()):
+        about = f"{about} Same as --set {key}=…  [env var: {_variable(key)}]"  # read by `resolve`: below --set in precedence
+        command = click.option(f"--{key.replace('_', '-')}", key, metavar=value, help=about)(command)
+    command = click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one key of the recipe; may be repeated. docs/recipes.md lists the keys.  [env var: ALEXNET_KEY]",
+        shell_complete=lambda context, option, begun: [f"{key}=" for key in KEYS if key.startswith(begun)],
+    )(command)
+    return options.setting(
         "--recipe",
         default="default",
-        envvar="ALEXNET_RECIPE",
         show_default=True,
         metavar="NAME|FILE",
-        help="Name of a packaged recipe, or a TOML file.",
+        help=f"A recipe of the package ({', '.join(packaged())}), or a TOML file.",
+        shell_complete=lambda context, option, begun: [name for name in packaged() if name.startswith(begun)],
     )(command)
 
 
@@ -75,16 +86,27 @@ def _read(name: str) -> Recipe:
 
 def _environment() -> dict[str, str]:
     """`ALEXNET_<KEY>` for each key of a recipe; a line on stderr names each unknown `ALEXNET_*` variable, which may be misspelt."""
-    keys = {f"ALEXNET_{f.name.upper()}": f.name for f in fields(Recipe)}
-    known = {f"ALEXNET_{name}" for name in OTHER_VARIABLES}
+    keys = {_variable(key): key for key in KEYS}
+    known = {*keys, *map(_variable, FACTS), *_variables_of(click.get_current_context().find_root().command)}
     for variable in os.environ:
         # a Service called alexnet makes Kubernetes set ALEXNET_SERVICE_HOST, ALEXNET_PORT and the like
-        if (
-            variable.startswith("ALEXNET_")
-            and variable not in keys
-            and variable not in known
-            and "_PORT" not in variable
-            and "_SERVICE" not in variable
-        ):
-            click.echo(f"alexnet: the variable {variable} is not one of ours and has no effect.", err=True)
+        linked = "_PORT" in variable or "_SERVICE" in variable
+        if variable.startswith("ALEXNET_") and variable not in known and not linked:
+            near = difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            click.echo(f"alexnet: the variable {variable} is not one of ours and has no effect.{hint}", err=True)
     return {key: os.environ[variable] for variable, key in keys.items() if variable in os.environ}
+
+
+def _variable(key: str) -> str:
+    return f"ALEXNET_{key.upper()}"
+
+
+def _variables_of(command: click.Command) -> set[str]:
+    """Those of the options of a command and of all commands below it."""
+    below = []
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        below = [command.get_command(context, name) for name in command.list_commands(context)]
+    own = {str(option.envvar) for option in command.params if option.envvar}
+    return own.union(*(_variables_of(each) for each in below if each))

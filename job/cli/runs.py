@@ -2,6 +2,8 @@
 
 import click
 
+from job.cli import options
+
 SORT_KEYS = ("run", "engine", "recipe", "epoch", "test_accuracy", "images_per_second", "state", "age")
 
 
@@ -14,7 +16,7 @@ SORT_KEYS = ("run", "engine", "recipe", "epoch", "test_accuracy", "images_per_se
     show_default=True,
     help="Column to sort by; the largest epochs, accuracies and speeds come first.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.as_json
 def runs(where: str, sort: str, as_json: bool) -> None:
     """List the runs in a folder or a bucket: engine, recipe, epochs, test accuracy, speed and state."""
     import json

@@ -8,23 +8,29 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from job.cli import options
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 
 
 @click.command()
-@click.option(
-    "--engine", envvar="ALEXNET_ENGINE", type=click.Choice(["torch", "tensorflow"]), help="Framework. Default: the one that is installed."
-)
+@options.setting("--engine", type=options.ENGINES, help="Framework. Default: the one that is installed.")
 @recipe_options
-@click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=50, show_default=True, help="Training steps, over which the schedule runs.")
+@options.seed
 @click.option(
-    "--at", type=int, multiple=True, show_default="0, 1, -1", help="Step to record in full, from 0; -1 is the last. May be repeated."
+    "--steps", metavar="N", type=click.IntRange(1), default=50, show_default=True, help="Training steps, over which the schedule runs."
 )
-@click.option("--device", envvar="ALEXNET_DEVICE", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: all CPUs of the process.")
+@click.option(
+    "--at",
+    metavar="STEP",
+    type=int,
+    multiple=True,
+    show_default="0, 1, -1",
+    help="Step to record in full, from 0; -1 is the last. May be repeated.",
+)
+@options.device
+@options.setting("--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads. Default: all CPUs of the process.")
 @click.option("--output", required=True, metavar="FILE|s3://…", help="Safetensors file to write.")
 def trace(**values: Any) -> int:
     """Record what --steps training steps compute, on generated images; no dataset is needed.

@@ -74,43 +74,42 @@ class Display:
 
 
 @click.command()
-@click.option("--engine", envvar="ALEXNET_ENGINE", type=options.ENGINES, help="The framework. An image has its own default.")
+@options.setting("--engine", type=options.ENGINES, help="The framework. An image has its own default.")
 @recipe_options
-@click.option(
+@options.setting(
     "--data",
-    envvar="ALEXNET_DATA",
+    metavar="cifar10|digits|PATH|s3://…",
     default="cifar10",
     show_default=True,
     help="cifar10, digits, a folder or archive in CIFAR-10's binary layout, or s3://… as `alexnet data push` fills it.",
 )
-@click.option("--output", envvar="ALEXNET_OUTPUT", default="runs", show_default=True, help="Folder or s3://bucket/prefix for the results.")
-@click.option("--run-id", envvar="ALEXNET_RUN_ID", help="Name of the run; the same name continues it. Default: a new, unique one.")
-@click.option("--seed", envvar="ALEXNET_SEED", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option(
+@options.setting(
+    "--output", metavar="FOLDER|s3://…", default="runs", show_default=True, help="Folder or s3://bucket/prefix for the results."
+)
+@options.setting("--run-id", metavar="NAME", help="Name of the run; the same name continues it. Default: a new, unique one.")
+@options.seed
+@options.setting(
     "--continue-in-other-engine",
-    envvar="ALEXNET_CONTINUE_IN_OTHER_ENGINE",
     is_flag=True,
     help="Go on with a run whose last steps were taken in the other framework; its result is of both, and cannot be compared.",
 )
 @options.device
-@click.option(
-    "--threads", envvar="ALEXNET_THREADS", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that the container may use."
-)
-@click.option(
+@options.setting("--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that the container may use.")
+@options.setting(
     "--init-from",
-    envvar="ALEXNET_INIT_FROM",
+    metavar="FILE|URL|RUN",
     help="Weights for pretrained = true: .safetensors or .pth file, its http(s):// or s3:// URL, or a finished run.",
 )
-@click.option(
-    "--subset", envvar="ALEXNET_SUBSET", type=click.IntRange(1), help="Use only the first N training images, and N/5 test images."
-)
+@options.setting("--subset", metavar="N", type=click.IntRange(1), help="Use only the first N training images, and N/5 test images.")
 @options.mirror
 @options.cache
-@click.option("--log-steps", type=click.IntRange(1), default=50, show_default=True, help="Steps between two lines of the log.")
-@click.option("--checkpoint-steps", type=click.IntRange(0), default=0, help="Also store a checkpoint every so many steps.")
-@click.option(
+@options.setting(
+    "--log-steps", metavar="N", type=click.IntRange(1), default=50, show_default=True, help="Steps between two lines of the log."
+)
+@options.setting("--checkpoint-steps", metavar="N", type=click.IntRange(0), default=0, help="Also store a checkpoint every so many steps.")
+@options.setting(
     "--checkpoint-minutes",
-    envvar="ALEXNET_CHECKPOINT_MINUTES",
+    metavar="MINUTES",
     type=click.FloatRange(0),
     default=0.0,
     help="Also store a checkpoint when the last one is so many minutes old.",
@@ -118,26 +117,27 @@ class Display:
 @options.grace
 @options.seconds("--flush-timeout", 600.0, "How long the end of a run waits for the store.")
 @options.spool
-@click.option(
+@options.setting(
     "--spool-limit",
-    envvar="ALEXNET_SPOOL_LIMIT",
     type=click.IntRange(1),
     default=2048,
     show_default=True,
     metavar="MIB",
     help="What may wait for upload before training waits.",
 )
-@click.option(
+@options.setting(
     "--log-format",
-    envvar="ALEXNET_LOG_FORMAT",
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
     show_default=True,
     help="auto: a progress bar on a terminal, else text.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and end.")
+@options.setting("--dry-run", is_flag=True, help="Print the resolved recipe and end.")
 def train(**values: Any) -> int:
-    """Train, evaluate on the whole test set, and leave everything in --output/RUN_ID."""
+    """Train, evaluate on the whole test set, and leave everything in --output/RUN_ID.
+
+    A setting comes from its flag, else from its variable, else from the recipe's file, else it has its default.
+    """
     recipe = resolve(values)
     if values["dry_run"]:
         click.echo(to_toml(recipe), nl=False)

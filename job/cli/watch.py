@@ -9,10 +9,10 @@ import click
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--seconds", type=click.IntRange(1), default=5, show_default=True, help="Between two looks at the runs.")
+@click.option("--seconds", metavar="N", type=click.IntRange(1), default=5, show_default=True, help="Between two looks at the runs.")
 @click.option("--once", is_flag=True, help="Look once and end.")
 @click.option("--html", is_flag=True, help="Serve the page of `alexnet report` on loopback instead, refreshed while the runs work.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --html. Default: a free one.")
+@click.option("--port", metavar="N", type=click.IntRange(0, 65535), default=0, help="For --html. Default: a free one.")
 def watch(runs: tuple[str, ...], seconds: int, once: bool, html: bool, port: int) -> None:
     """Show RUNs (FOLDER/ID or s3://bucket/prefix/ID) while they work: curves, progress, time left, images/s, last sign.
 

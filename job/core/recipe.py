@@ -14,6 +14,20 @@ from job.core.architecture import MIN_IMAGE_SIZE, Architecture, alexnet
 from job.core.records import RecipeValue
 
 Precision = Literal["auto", "bf16", "fp32", "fp64"]
+ALSO_CALLED = {
+    **dict.fromkeys(("lr", "lr0", "rate"), "learning_rate"),
+    **dict.fromkeys(("bs", "batch"), "batch_size"),
+    **dict.fromkeys(("wd", "decay", "l2"), "weight_decay"),
+    **dict.fromkeys(("size", "imgsz", "resolution"), "image_size"),
+    **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("scheduler", "lr_schedule"), "schedule"),
+    **dict.fromkeys(("grad_clip", "gradient_clip_val", "clipnorm"), "clip_norm"),
+    **dict.fromkeys(("dtype", "amp"), "precision"),
+    "eps": "epsilon",
+    **dict.fromkeys(("val", "val_split"), "validation"),
+    **dict.fromkeys(("betas", "beta_1"), "beta1"),
+}
+"""what other programs call a key → the key, for hints"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +68,8 @@ class Recipe:
     dropout: float = 0.5
     """Probability that a feature is dropped, 0 (no dropout) to below 1. Raise it against overfitting, lower it for small networks."""
     dropout_position: Literal["before", "after"] = "before"
-    """Dropout before each hidden dense layer, as in torchvision, or after it, as in many Keras programs."""
+    """Dropout before each hidden dense layer, as in torchvision, or after it, as in many Keras programs. Choose `after` to match such
+    a program."""
     initial_weights: Literal["he-uniform", "torch", "keras"] = "he-uniform"
     """Distribution of the initial weights: He's uniform one with a small last layer, or the default of torch or Keras. Change it to
     reproduce a program in that framework."""
@@ -85,7 +100,8 @@ class Recipe:
     label_smoothing: float = 0.1
     """Share of each target, 0 to below 1, spread evenly over all classes. Raise it against overconfident predictions."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate changes after the warm-up: it falls to zero linearly or as half a cosine, or stays constant."""
+    """How the learning rate changes after the warm-up: it falls to zero linearly or as half a cosine, or stays constant. Choose
+    `constant` to reproduce a program without a schedule."""
     warmup: float = 0.05
     """Share of all steps, 0 to 1, over which the learning rate rises linearly to its peak. Raise it if training diverges early."""
 
@@ -119,12 +135,11 @@ class Recipe:
 
     def with_values(self, values: Mapping[str, Any]) -> "Recipe":
         """A copy with `values`, each either typed or a string from a command line.  Unknown keys raise ValueError."""
-        known = [f.name for f in fields(self)]
         for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+            if key not in KEYS:
+                near = [ALSO_CALLED[key.lower()]] if key.lower() in ALSO_CALLED else difflib.get_close_matches(key, KEYS, n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""
-                raise ValueError(f"{key!r} is not a key of a recipe.{hint} Allowed: {', '.join(known)}")
+                raise ValueError(f"{key!r} is not a key of a recipe.{hint} Allowed: {', '.join(KEYS)}")
         return replace(self, **values)
 
     def architecture(self, classes: int = 10) -> Architecture:
@@ -148,6 +163,10 @@ class Recipe:
 
     def as_dict(self) -> dict[str, RecipeValue]:
         return asdict(self)
+
+
+KEYS = tuple(field.name for field in fields(Recipe))
+"""in the order of the class"""
 
 
 def from_toml(text: str, source: str) -> Recipe:
