@@ -1,6 +1,7 @@
 """Numbers, lists and tables as text.  This module imports nothing large, since `alexnet runs` must not wait for scipy."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 NAMED = 5
 """things that a sentence names; the table has all of them"""
@@ -50,6 +51,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def date(moment: float) -> str:
+    """Seconds since 1970 as a date and a time in UTC; — where they are beyond any calendar."""
+    try:
+        return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return "—"
 
 
 def ago(seconds: float) -> str:

@@ -31,6 +31,9 @@ INTERRUPTED = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.NOT_STORED, Exit.SUPERSED
 THREADS = 8
 WORTH_A_PROCESS = 250
 """runs for which it pays to start another process: a request keeps Python busy for 2 ms, during which its other threads wait"""
+STATES = ("running", "stalled", "interrupted", "failed", "finished", "damaged", "newer version")
+MANY = 20
+"""folders that are looked into for runs one level down"""
 SHARE = 20
 """runs that a process takes at a time; it keeps two more in hand, for which the others wait at the end"""
 
@@ -41,7 +44,7 @@ class Row:
 
     run: str
     state: str
-    """running, stalled, interrupted, failed, finished; damaged where that object is not what its type says; newer version"""
+    """one of STATES; damaged where that object is not what its type says"""
     reason: str | None = None
     """why it ended, where that is known"""
     engine: str | None = None
@@ -55,6 +58,10 @@ class Row:
     images_per_second: float | None = None
     speeds: list[PlatformSpeed] | None = None
     """of a finished run: that of each engine and device that took steps"""
+    begun: float | None = None
+    """when its first attempt began, in seconds since 1970, by the store's clock"""
+    seconds: float | None = None
+    """that its attempts took, if it is finished; else from its beginning to its last sign of life"""
     age: float | None = None
     """seconds since the last sign of life of a run that is not finished, by the store's clock"""
 
@@ -84,9 +91,21 @@ def row_of(store: Store, run: str) -> Row | None:
     return _row(store, run, store.now())
 
 
+def runs_below(store: Store) -> list[str]:
+    """The folders, of the first MANY of the store's place, that hold runs themselves."""
+    folders = [name for name in store.folders() if not name.startswith(".")][:MANY]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [name for name, run in zip(folders, pool.map(lambda name: _holds_a_run(store, name), folders), strict=True) if run]
+
+
+def _holds_a_run(store: Store, folder: str) -> bool:
+    names = [name for name in store.folders(f"{folder}/") if RUN_ID.fullmatch(name)][:MANY]
+    return any(store.list(f"{folder}/{name}/run.json") for name in names)
+
+
 def sorted_rows(rows: Sequence[Row], key: str) -> list[Row]:
-    """By a field, with the greatest accuracy, speed and epoch first and unknown values last."""
-    greatest_first = key in ("test_accuracy", "images_per_second", "epoch")
+    """By a field, with the greatest accuracy, speed and epoch and the newest first and unknown values last."""
+    greatest_first = key in ("test_accuracy", "images_per_second", "epoch", "begun")
     known = sorted((row for row in rows if getattr(row, key) is not None), key=lambda row: getattr(row, key), reverse=greatest_first)
     return [*known, *(row for row in rows if getattr(row, key) is None)]
 
@@ -134,6 +153,8 @@ def _finished(run: str, summary: Summary) -> Row:
         test_accuracy=summary["test_accuracy"],
         images_per_second=summary["images_per_second"],
         speeds=summary.get("speeds"),
+        begun=next((one["started"] for one in summary.get("contributions", ())), None),
+        seconds=summary["wall_seconds"],
     )
 
 
@@ -142,9 +163,13 @@ def _unfinished(store: Store, run: str, now: float) -> Row | None:
     attempts = [key.split("/")[1] for key in entries if ATTEMPT.fullmatch(key.split("/")[1])]
     newest = f"attempts/{max(attempts)}" if attempts else ""
     told = next((name for name in ("end", "status", "claim") if f"{newest}/{name}.json" in entries), "run")
-    age = max(now - max(entries[key].modified for key in entries if key.startswith(newest)), 0.0) if attempts else None
-    running = age is not None and age < SILENT
-    row = Row(run=run, state="running" if running else "interrupted", reason=None if running else "killed", age=age)
+    row = Row(run=run, state="interrupted", reason="killed")
+    if attempts:
+        begun = min(entry.modified for entry in entries.values())
+        last = max(entries[key].modified for key in entries if key.startswith(newest))
+        row = replace(row, begun=begun, seconds=last - begun, age=max(now - last, 0.0))
+        if now - last < SILENT:
+            row = replace(row, state="running", reason=None)
     key = f"{run}/run.json" if told == "run" else f"{run}/{newest}/{told}.json"
     try:
         match told:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.cli.runs import runs
-from job.core.exits import Exit
+from job.core.exits import Exit, JobError
 from job.core.validation import STEERING
 from job.runs.listing import Row, list_runs, sorted_rows
 from job.storage.files import encoded
@@ -80,6 +80,7 @@ def test_a_finished_run(store: Counting) -> None:
         test_accuracy=0.9,
         images_per_second=900.0,
         speeds=[],
+        seconds=summary()["wall_seconds"],
     )
 
 
@@ -91,7 +92,7 @@ def test_a_run_of_two_engines(store: Counting) -> None:
     row = only(store)
     assert (row.engine, row.speeds) == ("torch → tensorflow", speeds)
     shown = CliRunner().invoke(runs, [str(store.root)])
-    assert re.search(r"torch → tensorflow +default +20/20 +90\.0 % +120 → 98 +finished", shown.output), shown.output
+    assert re.search(r"torch → tensorflow +default +20/20 +90\.0 % +120 → 98 +1970-01-01 00:00 +\d.* finished", shown.output), shown.output
 
 
 @pytest.mark.parametrize(("age", "state", "reason"), [(5, "running", None), (119, "running", None), (121, "interrupted", "killed")])
@@ -100,6 +101,7 @@ def test_a_run_at_work_and_one_that_fell_silent(age: float, state: str, reason: 
     put(store, f"{attempt}/status.json", status(), age)
     row = only(store)
     assert (row.state, row.reason, row.epoch, row.epochs, row.engine, row.age) == (state, reason, 7, 20, "torch", age)
+    assert (row.begun, row.seconds) == (NOW - 5000, 5000 - age)
 
 
 def test_a_run_that_lives_and_takes_no_step(store: Counting) -> None:
@@ -208,6 +210,42 @@ def test_a_run_whose_objects_vanish_meanwhile(store: Counting, monkeypatch: pyte
     gone = Entry(key="r/attempts/0001-abcdef/end.json", size=1, modified=NOW)
     monkeypatch.setattr(store, "list", lambda prefix: [gone])
     assert list_runs(store) == []
+
+
+def shown(store: FolderStore, *words: str) -> list[str]:
+    """Names of the runs in the table."""
+    done = CliRunner().invoke(runs, [str(store.root), *words])
+    assert done.exit_code == 0, done.output
+    return [line.split()[0] for line in done.output.splitlines()[1:]]
+
+
+def test_only_some_runs(store: Counting) -> None:
+    for run, recipe, began in (("a", "default", 0.0), ("b", "digits", time.time() - 7200), ("c", "digits", time.time() - 60)):
+        steps = {"attempt": "0001-abcdef", "first_step": 1, "last_step": 2}
+        put(store, f"{run}/summary.json", summary(recipe=recipe, contributions=[claim(started=began, **steps)]))
+    put(store, f"{begun(store, 'd')}/end.json", end(76))
+    assert shown(store, "--sort", "begun") == ["d", "c", "b", "a"]
+    assert shown(store, "--state", "failed") == ["d"]
+    assert shown(store, "--state", "failed", "--state", "finished", "--recipe", "default") == ["a", "d"]
+    assert shown(store, "--recipe", "digits", "--since", "1h") == ["c"]
+    assert shown(store, "--recipe", "digits", "--since", "2001-01-01") == ["b", "c"]
+    assert "None of the 4 runs" in CliRunner().invoke(runs, [str(store.root), "--recipe", "mine"]).output
+    for wrong in ("yesterday", "7", "-1h"):
+        done = CliRunner().invoke(runs, [str(store.root), "--since", wrong])
+        assert (done.exit_code, "neither a date" in done.output) == (2, True), done.output
+
+
+def test_no_runs_where_they_were_looked_for(store: Counting) -> None:
+    with pytest.raises(JobError, match="no such folder") as caught:
+        CliRunner().invoke(runs, [str(store.root)], catch_exceptions=False)
+    assert caught.value.code == Exit.USAGE
+    put(store, "sweep/r/run.json", run_record())
+    put(store, "data/x/data_batch_1.bin", b"x")
+    done = CliRunner().invoke(runs, [str(store.root)])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert f"one level down, in {store.root}/sweep.\n" in done.stderr
+    with pytest.raises(JobError, match="one level up"):
+        CliRunner().invoke(runs, [f"{store.root}/sweep/r"], catch_exceptions=False)
 
 
 def test_sorting() -> None:
