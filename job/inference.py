@@ -66,6 +66,7 @@ class Evaluation:
     loss: float
     interval: tuple[float, float]
     """95 % for the accuracy"""
+    top5_accuracy: float
     recorded: float | None
     """test accuracy in the summary, or in the checkpoint's own metrics"""
     changed: int | None
@@ -141,6 +142,7 @@ def evaluate(model: Model, data: Dataset) -> Evaluation:
         images=images,
         loss=metrics.cross_entropy(logits, labels),
         interval=metrics.wilson(hits, images),
+        top5_accuracy=metrics.top5_accuracy(logits, labels),
         recorded=recorded,
         changed=changed,
         agrees=agrees,

@@ -46,7 +46,7 @@ def evaluate(run: str, data: str | None, cache: Path | None, mirror: str | None,
         low, high = found.interval
         click.echo(
             f"{model.checkpoint} in {model.engine.name}: {found.hits} of {found.images} test images, {found.accuracy:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%}), loss {found.loss:.4f}"
+            f"(95 % interval {low:.2%} to {high:.2%}), top-5 {found.top5_accuracy:.2%}, loss {found.loss:.4f}"
         )
         click.echo(verdict(found, same_data=images.fingerprint == record["data"]["fingerprint"]))
     return 1 if found.agrees is False else 0

@@ -21,7 +21,7 @@ SORT_KEYS = ("run", "engine", "recipe", "epoch", "test_accuracy", "images_per_se
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
     """Seconds since 1970, from a date (UTC) or an age."""
 
     name = "DATE|AGE"

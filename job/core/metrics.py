@@ -1,4 +1,4 @@
-"""Metrics of a classifier on a test set: loss, accuracy with its interval, and the confusion matrix."""
+"""Metrics of a classifier on a test set: loss, accuracy with its interval, top-5 accuracy, and the confusion matrix."""
 
 from math import sqrt
 from typing import Any
@@ -37,6 +37,17 @@ def accuracy(logits: Logits, labels: Labels) -> float:
     `logits` is (N, K), `labels` (N,).  Raises ValueError for other shapes and for labels outside 0 … K - 1."""
     _check(logits, labels)
     return float((logits.argmax(axis=1) == labels).mean())
+
+
+def top5_accuracy(logits: Logits, labels: Labels) -> float:
+    """Share of the images, 0 to 1, where the true class is among the five with the largest logits; among equal ones the first count.
+
+    `logits` is (N, K), `labels` (N,).  Raises ValueError as `accuracy`."""
+    _check(logits, labels)
+    own = logits[np.arange(len(labels)), labels][:, None]
+    first = np.arange(logits.shape[1]) < labels[:, None]
+    before = (logits > own) | ((logits == own) & first)
+    return float((before.sum(axis=1) < 5).mean())
 
 
 def wilson(hits: float, total: int, z: float = 1.959964) -> tuple[float, float]:

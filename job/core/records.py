@@ -153,6 +153,8 @@ class EpochLine(TypedDict):
     """over the whole test set, without them"""
     test_accuracy: float
     """over the whole test set, without them"""
+    test_top5_accuracy: Later[float]
+    """share of the test set whose class is among the five most probable ones"""
     learning_rate: float
     """of the last step"""
     images_per_second: float
@@ -317,6 +319,8 @@ class TrainingFacts(Environment, ExtraTests):
     """over the training images of that epoch, with dropout and augmentation"""
     test_accuracy: float
     """over the whole test set"""
+    test_top5_accuracy: Later[float]
+    """share of the test set whose class is among the five most probable ones"""
     test_accuracy_interval_95: tuple[float, float]
     """its 95 % interval (Wilson): low, high"""
     test_images: int

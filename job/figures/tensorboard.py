@@ -20,7 +20,8 @@ FILE_NAME = "events.out.tfevents.0.alexnet"
 
 Rate = Literal["learning_rate", "images_per_second"]
 IntervalField = Literal["loss", "accuracy", Rate]
-EpochField = Literal["train_loss", "train_accuracy", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy", Rate]
+Part = Literal["train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_top5_accuracy", "validation_loss", "validation_accuracy"]
+EpochField = Literal[Part, Rate]
 
 INTERVAL_TAGS: dict[IntervalField, str] = {
     "loss": "train/loss",
@@ -33,6 +34,7 @@ EPOCH_TAGS: dict[EpochField, str] = {
     "train_accuracy": "train/epoch_accuracy",
     "test_loss": "test/loss",
     "test_accuracy": "test/accuracy",
+    "test_top5_accuracy": "test/top5_accuracy",
     "validation_loss": "validation/loss",
     "validation_accuracy": "validation/accuracy",
 }

@@ -149,7 +149,8 @@ class Training:
         self.say(
             f"epoch {line['epoch']}/{self.recipe.epochs}: training loss {line['train_loss']:.4f}, "
             f"training accuracy {line['train_accuracy']:.2%}, {held_out}"
-            f"test accuracy {line['test_accuracy']:.2%}, {line['images_per_second'] or 0:.0f} images/s"
+            f"test accuracy {line['test_accuracy']:.2%} (top-5 {line['test_top5_accuracy']:.2%}), "
+            f"{line['images_per_second'] or 0:.0f} images/s"
         )
         self.warn_of_chance(line)
         self.checkpoint()
@@ -168,6 +169,7 @@ class Training:
             "train_accuracy": progress.epoch_hits / workload.images_per_epoch,
             "test_loss": metrics.cross_entropy(test_logits, labels),
             "test_accuracy": metrics.accuracy(test_logits, labels),
+            "test_top5_accuracy": metrics.top5_accuracy(test_logits, labels),
             "learning_rate": learning_rate(self.recipe, progress.step - 1, workload.steps),
             "images_per_second": progress.median_speed(epoch),
             "seconds": self.ledger.end_epoch()["seconds"],

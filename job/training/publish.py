@@ -123,6 +123,7 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
         "model_epoch": chosen["epoch"],
         "train_accuracy": chosen["train_accuracy"],
         "test_accuracy": hits / len(test),
+        "test_top5_accuracy": metrics.top5_accuracy(logits, test.labels),
         "test_accuracy_interval_95": metrics.wilson(hits, len(test)),
         "test_images": len(test),
         "test_loss": metrics.cross_entropy(logits, test.labels),

@@ -148,12 +148,13 @@ def announce(summary: Summary, run: Run, say: Callable[[str], None]) -> None:
     for line in closing_lines(summary):
         say(line)
     low, high = summary["test_accuracy_interval_95"]
+    top5 = f"top-5 {summary['test_top5_accuracy']:.2%}, " if "test_top5_accuracy" in summary else ""  # not of an older version
     chosen = ""
     if "validation_accuracy" in summary:
         chosen = f", all after epoch {summary['model_epoch']}, the best on the validation images ({summary['validation_accuracy']:.2%})"
     say(
-        f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}) "
-        f"on {summary['test_images']} images, training accuracy {summary['train_accuracy']:.2%}{chosen}; "
+        f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+        f"{top5}on {summary['test_images']} images, training accuracy {summary['train_accuracy']:.2%}{chosen}; "
         f"{speed_text(summary)}, peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. "
         f"Results: {run.url}, the report: {run.url}/final/{summary['attempt']}/report.html"
     )

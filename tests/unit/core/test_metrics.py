@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from job.core.metrics import accuracy, confusion, cross_entropy, softmax, wilson
+from job.core.metrics import accuracy, confusion, cross_entropy, softmax, top5_accuracy, wilson
 
 LOGITS = np.random.Generator(np.random.PCG64(5)).normal(scale=20, size=(200, 10)).astype(np.float32)
 LABELS = (np.arange(200) * 7 % 10).astype(np.uint8)
@@ -41,7 +41,15 @@ def test_accuracy_counts_greatest_logits_and_of_equal_ones_the_first():
     assert accuracy(logits, np.array([0, 1, 0, 1])) == 1.0
 
 
-@pytest.mark.parametrize("function", [accuracy, cross_entropy])
+def test_top5_accuracy_counts_five_and_of_equal_ones_the_first():
+    logits = np.array([[9, 8, 7, 6, 5, 4, 3], [0, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
+    assert [top5_accuracy(logits, np.array([label, label])) for label in range(7)] == [1, 1, 1, 1, 1, 0, 0]
+    among = [label in row for label, row in zip(LABELS, np.argsort(-LOGITS, axis=1, kind="stable")[:, :5], strict=True)]
+    assert top5_accuracy(LOGITS, LABELS) == np.mean(among)
+    assert top5_accuracy(LOGITS[:, :5], LABELS % 5) == 1
+
+
+@pytest.mark.parametrize("function", [accuracy, top5_accuracy, cross_entropy])
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [

@@ -40,6 +40,7 @@ LINES = [
         "train_accuracy": 0.275,
         "test_loss": 2.0,
         "test_accuracy": 0.4,
+        "test_top5_accuracy": 0.8,
         "validation_loss": 1.9,
         "validation_accuracy": None,
         "learning_rate": 0.01,
@@ -58,6 +59,7 @@ CURVES = {
     "train/epoch_accuracy": [[0.0, 100, 0.275]],
     "test/loss": [[0.0, 100, 2.0]],
     "test/accuracy": [[0.0, 100, 0.4]],
+    "test/top5_accuracy": [[0.0, 100, 0.8]],
     "validation/loss": [[0.0, 100, 1.9]],
 }
 
