@@ -314,10 +314,16 @@ class Attempt:
         unwritten = self._leave_records()
         folder = spool.leave_undelivered()
         but = f" ({', '.join(unwritten)} could not be written there)" if unwritten else ""
-        return (
-            f"Not stored: {', '.join(missing)}. These objects are kept in {folder}{but}, as long as that folder lives; "
-            f"`alexnet sync {folder} {self.run.store.url}` delivers them later."
-        )
+        return f"Not stored: {', '.join(missing)}. These objects are kept in {folder}{but}{self._how_long_kept(folder)}"
+
+    def _how_long_kept(self, folder: Path | None) -> str:
+        """An emptyDir ends with its pod, where nobody can run a command any more."""
+        if pod := self.claim["pod"]:
+            return (
+                f", which is lost with the pod {pod} unless --spool is on a volume that outlives it (k8s-variants/spool-pvc), where the "
+                "next pod of this run goes on from them."
+            )
+        return f", as long as that folder lives; `alexnet sync {folder} {self.run.store.url}` delivers them later."
 
     def _leave_records(self) -> list[str]:
         """Put the small objects of the run beside those that are not delivered; returns the names of those that could not be written."""

@@ -6,6 +6,7 @@ import secrets
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +25,22 @@ class Failed(Exception):  # noqa: N818  an answer of a check rather than an erro
     """Something did not hold."""
 
 
-def kustomize(folder: str) -> list[dict[str, Any]]:
-    done = subprocess.run([KUBECTL, "kustomize", ROOT / folder], capture_output=True, text=True, check=True)
+def kustomize(source: str) -> list[dict[str, Any]]:
+    """A folder with a kustomization, or components of k8s-variants over k8s: `kueue+spot`."""
+    if (ROOT / source).is_dir():
+        return _rendered(ROOT / source)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        components = [os.path.relpath(ROOT / "k8s-variants" / component, folder) for component in source.split("+")]
+        overlay = {"resources": [os.path.relpath(ROOT / "k8s", folder)], "components": components}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        return _rendered(folder)
+
+
+def _rendered(folder: Path) -> list[dict[str, Any]]:
+    done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"kubectl kustomize {folder}: {done.stderr.strip()}")
     return list(yaml.safe_load_all(done.stdout))
 
 

@@ -1,7 +1,6 @@
 """What every training Job must have: a table of paths and values, so that a test can also take each of them away."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 from job.core.exits import Exit
@@ -19,16 +18,21 @@ def size(text: str) -> int:
 
 
 def option(args: list[str], name: str) -> str | None:
-    return next((a.partition("=")[2] for a in args if a.startswith(f"--{name}=")), None)
+    """The last one counts, as for the command."""
+    return next((a.partition("=")[2] for a in reversed(args) if a.startswith(f"--{name}=")), None)
 
 
-def volume(kind: str) -> Callable[[Any], bool]:
-    """An emptyDir of that name, mounted where it belongs, with a size limit."""
-    return lambda found: any(v["name"] == kind and size(v.get("emptyDir", {}).get("sizeLimit", "0Mi")) > 0 for v in found)
+def volumes(found: list[dict[str, Any]]) -> bool:
+    """Each an emptyDir with a size limit, but for those that are to outlive the pod."""
+    by_name = {v["name"]: v for v in found}
+    limited = {name for name, v in by_name.items() if size(v.get("emptyDir", {}).get("sizeLimit", "0Mi")) > 0}
+    claims = {name for name, v in by_name.items() if v.get("persistentVolumeClaim", {}).get("claimName")}
+    return {"tmp", "shm"} <= limited and "spool" in by_name and limited | claims == set(by_name)
 
 
 def mounts(found: list[dict[str, str]]) -> bool:
-    return {m["name"]: m["mountPath"] for m in found} == {"spool": "/runs", "tmp": "/tmp", "shm": "/dev/shm"}
+    places = {m["name"]: m["mountPath"] for m in found}
+    return places.pop("results", "/results") == "/results" and places == {"spool": "/runs", "tmp": "/tmp", "shm": "/dev/shm"}
 
 
 PLACE = {
@@ -96,7 +100,7 @@ POLICY: dict[str, Any] = {
     "metadata.labels": lambda labels: set(labels) >= LABELS,
     "spec.template.metadata.labels": lambda labels: set(labels) >= LABELS,
     f"{POD}.restartPolicy": "Never",
-    f"{POD}.terminationGracePeriodSeconds": lambda seconds: 20 <= seconds <= 300,
+    f"{POD}.terminationGracePeriodSeconds": lambda seconds: 15 <= seconds <= 300,
     f"{POD}.serviceAccountName": lambda name: name.startswith("alexnet-"),
     f"{POD}.automountServiceAccountToken": False,
     f"{POD}.enableServiceLinks": False,
@@ -105,7 +109,7 @@ POLICY: dict[str, Any] = {
     f"{POD}.securityContext.fsGroup": lambda gid: gid > 0,
     f"{POD}.securityContext.seccompProfile.type": "RuntimeDefault",
     f"{POD}.tolerations": tolerates_gpu,
-    f"{POD}.volumes": lambda found: all(volume(kind)(found) for kind in ("spool", "tmp", "shm")),
+    f"{POD}.volumes": volumes,
     f"{POD}.volumes.2.emptyDir.medium": "Memory",
     f"{TRAIN}.name": "train",
     f"{TRAIN}.image": pinned,
@@ -188,7 +192,7 @@ def between(job: dict[str, Any]) -> list[str]:
     limits = resources.get("limits", {})
     if size(limits.get("ephemeral-storage", "0Mi")) < sizes.get("spool", 0) + sizes.get("tmp", 0):
         bad.append("disk limit below the volumes")
-    if size(f"{option(args, 'spool-limit') or 0}Mi") * 2 > sizes.get("spool", 0):
+    if 0 < sizes.get("spool", 0) < 2 * size(f"{option(args, 'spool-limit') or 0}Mi"):
         bad.append("spool limit above half of its volume")
     for entry in train.get("env", []):
         if "value" in entry and "valueFrom" in entry:

@@ -14,7 +14,7 @@ from tests.cluster.kubectl import Failed, kustomize, read, until
 from tests.support.disturbances import EPOCHS, delete, disturb, evict, follow, kill, undisturbed
 from tests.support.peaks import limits, record
 
-VARIANTS = ["k8s", *(f"k8s-variants/{name}" for name in ("30-epochs", "pretrained", "spot", "kueue", "seeds"))]
+VARIANTS = ["k8s", "k8s-variants/example", "30-epochs", "pretrained", "spot", "kueue", "seeds", "spool-pvc", "kueue+spot+30-epochs"]
 FILES = [f"k8s/{name}.yaml" for name in ("torch-job", "tf-job", "storage", "networkpolicy")]
 
 Row = Callable[[Cluster], str]
@@ -227,7 +227,7 @@ def continued(c: Cluster) -> tuple[int, int]:
 
 def seeds(c: Cluster) -> str:
     """seeds, three indexes"""
-    documents = c.small("torch", "seeds", epochs=2, source="k8s-variants/seeds")
+    documents = c.small("torch", "seeds", epochs=2, source="seeds")
     documents[-1]["spec"] |= {"completions": 3, "parallelism": 3}
     job = c.start(documents)
     c.k.complete(job)

@@ -17,24 +17,25 @@ import pytest
 import yaml
 
 from job.core.exits import Exit
+from tests.cluster.kubectl import kustomize, read
 from tests.cluster.policy import FOR_GOOD, POLICY, find, option, size, violations, without
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sysconfig.get_path("scripts"))
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "k8s").glob("*.yaml") if p.name != "kustomization.yaml")
-VARIANTS = ["k8s", *sorted(p.parent.relative_to(ROOT).as_posix() for p in (ROOT / "k8s-variants").glob("*/kustomization.yaml"))]
+COMPONENTS = sorted(p.parent.name for p in (ROOT / "k8s-variants").glob("*/kustomization.yaml") if p.parent.name != "example")
+COMBINED = ["kueue+spot+30-epochs", "spot+kueue+pretrained", "seeds+spot+spool-pvc"]
+VARIANTS = ["k8s", "k8s-variants/example", *COMPONENTS, *COMBINED]
 OLDEST, NEWEST = "1.31", ".".join(kubernetes_validate.latest_version().split(".")[:2])
 
 
 @functools.cache
 def _read(source):
-    if source.endswith(".yaml"):
-        return (ROOT / source).read_text()
-    return subprocess.run([BIN / "kubectl", "kustomize", ROOT / source], capture_output=True, text=True, check=True).stdout
+    return read(source) if source.endswith(".yaml") else kustomize(source)
 
 
 def documents(source):
-    return list(yaml.safe_load_all(_read(source)))
+    return copy.deepcopy(_read(source))
 
 
 def jobs(source):
@@ -56,7 +57,7 @@ def arguments(source, name):
 
 def test_everything_is_here():
     assert {Path(f).stem for f in FILES} == {"torch-job", "tf-job", "storage", "networkpolicy"}
-    assert {Path(v).name for v in VARIANTS} == {"k8s", "30-epochs", "pretrained", "spot", "kueue", "seeds"}
+    assert set(COMPONENTS) == {"30-epochs", "pretrained", "spot", "kueue", "seeds", "spool-pvc"}
     assert len(TRAININGS) == 2 + 2 * len(VARIANTS)
 
 
@@ -83,7 +84,7 @@ def test_policy(source, name):
 
 @pytest.mark.parametrize("path", POLICY)
 @pytest.mark.parametrize(
-    ("source", "name"), [("k8s/torch-job.yaml", "alexnet-torch"), ("k8s/tf-job.yaml", "alexnet-tf"), ("k8s-variants/seeds", "alexnet-tf")]
+    ("source", "name"), [("k8s/torch-job.yaml", "alexnet-torch"), ("k8s/tf-job.yaml", "alexnet-tf"), ("seeds", "alexnet-tf")]
 )
 def test_policy_notices_what_is_missing(source, name, path):
     assert path in violations(without(training(source, name), path))
@@ -170,7 +171,7 @@ def epochs(image, args):
 @pytest.mark.parametrize(("source", "name"), TRAININGS)
 def test_arguments_are_those_of_the_command(source, name):
     image = name.removeprefix("alexnet-")
-    expected = 20 if source == "k8s-variants/pretrained" or (image == "torch" and source != "k8s-variants/30-epochs") else 30
+    expected = 20 if "pretrained" in source or (image == "torch" and "30-epochs" not in source and "example" not in source) else 30
     assert epochs(image, tuple(arguments(source, name))) == expected
 
 
@@ -178,25 +179,56 @@ def test_a_wrong_argument_is_refused():
     assert dry_run("torch", [*arguments("k8s/torch-job.yaml", "alexnet-torch"), "--epoch=3x"]).returncode == Exit.USAGE
 
 
-def test_variants_change_what_they_say():
-    def pair(variant):
-        found = jobs(f"k8s-variants/{variant}")
-        return found["alexnet-torch"], found["alexnet-tf"]
+def pair(source):
+    found = jobs(source)
+    return found["alexnet-torch"], found["alexnet-tf"]
 
-    for variant in ("30-epochs", "pretrained"):
-        ours, theirs = (arguments(f"k8s-variants/{variant}", f"alexnet-{image}") for image in ("torch", "tf"))
-        assert ours == theirs
-    assert option(ours, "init-from").startswith("s3://")
-    for job in pair("kueue"):
+
+def test_of_equal_length():
+    assert epochs("torch", tuple(arguments("30-epochs", "alexnet-torch"))) == epochs("tf", tuple(arguments("30-epochs", "alexnet-tf")))
+
+
+@pytest.mark.parametrize("source", ["pretrained", "spot+kueue+pretrained"])
+def test_pretrained(source):
+    for job in pair(source):
+        args = find(job, "spec.template.spec.containers.0.args")
+        assert option(args, "recipe") == "pretrained"
+        assert option(args, "init-from").startswith("s3://")
+
+
+@pytest.mark.parametrize("source", ["kueue", "kueue+spot+30-epochs", "spot+kueue+pretrained"])
+def test_kueue_suspends_and_the_manifest_does_not(source):
+    for job in pair(source):
         assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
-        assert job["spec"]["suspend"] is True
-    for job in pair("spot"):
+        assert "suspend" not in job["spec"], "applied again it would stop a Job at work"
+
+
+@pytest.mark.parametrize("source", ["spot", "kueue+spot+30-epochs", "spot+kueue+pretrained", "seeds+spot+spool-pvc"])
+def test_spot(source):
+    for job in pair(source):
         pod = job["spec"]["template"]["spec"]
-        assert pod["terminationGracePeriodSeconds"] <= 25
+        assert pod["terminationGracePeriodSeconds"] <= 15
         assert option(pod["containers"][0]["args"], "checkpoint-minutes") == "1"
         assert pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
-    for job in pair("seeds"):
+
+
+@pytest.mark.parametrize("source", ["seeds", "seeds+spot+spool-pvc"])
+def test_seeds(source):
+    for job in pair(source):
         assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["backoffLimitPerIndex"]) == ("Indexed", 5, 6)
+
+
+@pytest.mark.parametrize("source", ["spool-pvc", "seeds+spot+spool-pvc"])
+def test_the_spool_outlives_the_pod(source):
+    """A volume of its own for each Job, and room in it for what may wait, twice."""
+    claims = {d["metadata"]["name"]: d["spec"] for d in documents(source) if d["kind"] == "PersistentVolumeClaim"}
+    for job in pair(source):
+        train = find(job, "spec.template.spec.containers.0")
+        (mount,) = [m["name"] for m in train["volumeMounts"] if m["mountPath"] == option(train["args"], "spool")]
+        (volume,) = [v for v in find(job, "spec.template.spec.volumes") if v["name"] == mount]
+        claim = claims.pop(volume["persistentVolumeClaim"]["claimName"])
+        assert size(claim["resources"]["requests"]["storage"]) >= 2 * size(f"{option(train['args'], 'spool-limit')}Mi")
+    assert not claims
 
 
 def pods(source):

@@ -194,6 +194,19 @@ def test_a_store_that_is_away_at_the_end(undisturbed: Trainer, trainer: Trainer)
     assert trainer.trained == undisturbed.trained
 
 
+def test_what_is_left_in_a_pod_is_lost_with_it(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can run `alexnet sync` there: the message says on what it depends."""
+    monkeypatch.setenv("ALEXNET_POD", "train-x7")
+    trainer.store = store = Refusing(trainer.store.root)
+
+    def refuse() -> None:
+        store.parts = ("checkpoints",)
+
+    with pytest.raises(JobError, match="lost with the pod train-x7 unless --spool is on a volume that outlives it") as caught:
+        trainer.attempt(options={"flush_timeout": 0.0}, before_step=at_step(3, refuse))
+    assert "alexnet sync" not in str(caught.value)
+
+
 def test_a_newer_attempt(trainer: Trainer) -> None:
     def take_over() -> None:
         trainer.store.put("r/attempts/0002-ffffff/claim.json", b"{}")
