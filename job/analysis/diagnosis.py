@@ -5,7 +5,7 @@ from itertools import pairwise
 from statistics import median
 
 from job.analysis.previous_attempt import NEAR_LIMIT, memory, memory_share
-from job.core.records import Finding, Purpose
+from job.core.records import EpochLine, Finding, Purpose
 from job.core.resource_records import AttemptRow
 
 Time = Mapping[Purpose, float]
@@ -29,10 +29,14 @@ THERMAL, POWER = {"thermal", "hardware_thermal"}, {"power_cap", "power_brake", "
 """names in job.telemetry.nvml.THROTTLE_REASONS; the other reasons are settings, not problems"""
 
 
-def findings(*, time: Time, rows: Rows, checkpoint: Mapping[str, float] | None = None) -> list[Finding]:
+def findings(
+    *, time: Time, rows: Rows, checkpoint: Mapping[str, float] | None = None, epochs: Sequence[EpochLine] = (), tested: int = 0
+) -> list[Finding]:
     """The findings, as dicts.  `time`: seconds by purpose (job.core.time_ledger); `rows`: resource samples of all attempts
-    (job.telemetry.sampler); `checkpoint`: store_seconds of the last one and interval_seconds between two."""
+    (job.telemetry.sampler); `checkpoint`: store_seconds of the last one and interval_seconds between two; `tested`: the epoch
+    whose weights are the result, of `epochs`."""
     rules = (
+        lost_weights(epochs, tested),
         idle_device(time, rows),
         near_memory_limit(rows),
         near_device_memory_limit(rows),
@@ -45,6 +49,21 @@ def findings(*, time: Time, rows: Rows, checkpoint: Mapping[str, float] | None =
         start_up(time),
     )
     return [finding for finding in rules if finding]
+
+
+def lost_weights(epochs: Sequence[EpochLine], tested: int) -> Finding | None:
+    """The result is of other weights than those that were best on the validation images."""
+    accuracies = {line["epoch"]: line["validation_accuracy"] for line in epochs if "validation_accuracy" in line}
+    best = max(accuracies, key=lambda epoch: accuracies[epoch], default=tested)
+    if tested not in accuracies or accuracies[best] == accuracies[tested]:
+        return None
+    return Finding(
+        title="The best weights were lost",
+        seen=f"Epoch {best} had {accuracies[best]:.2%} on the validation images, but its checkpoint was damaged or gone; the results are "
+        f"those of epoch {tested}, with {accuracies[tested]:.2%}.",
+        when=f"epoch {best}",
+        change="Find out what damages or deletes objects of the store; the log names the checkpoint.",
+    )
 
 
 def idle_device(time: Time, rows: Rows) -> Finding | None:

@@ -314,7 +314,8 @@ class TrainingFacts(Environment, ExtraTests):
     steps: int
     """optimiser steps done"""
     model_epoch: Later[int]
-    """epoch whose weights these are and whose accuracies follow: the last, or with `validation` the best on the validation images"""
+    """epoch whose weights these are and whose accuracies follow: the last, or with `validation` the best on the validation images
+    of those whose checkpoints are sound"""
     train_accuracy: float
     """over the training images of that epoch, with dropout and augmentation"""
     test_accuracy: float

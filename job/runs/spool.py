@@ -18,7 +18,7 @@ from pathlib import Path
 from job.core.exits import Exit, JobError
 from job.runs.checkpoint import CheckpointName
 from job.runs.leftovers import WORK, Leftovers, SpoolFolders
-from job.runs.run import Checkpoint, Run
+from job.runs.run import Run
 from job.storage.errors import StoreError
 from job.storage.files import TEMPORARY, local_errors
 from job.storage.folder import FolderStore
@@ -133,13 +133,12 @@ class Spool:
         """What attempts that died left on this disk, to be used in a `with`."""
         return self._folders.leftovers()
 
-    def take_over(self, leftovers: Leftovers, newest: Checkpoint) -> None:
+    def take_over(self, leftovers: Leftovers, newest: CheckpointName, best: str | None) -> None:
         """Deliver what a dead attempt could not, now that the run goes on from `newest`; what is older than that goes.
 
-        The checkpoint itself, where it lies on this disk only, the one that it calls the best, and resource logs."""
+        The checkpoint itself, where it lies on this disk only, the best one, and resource logs."""
         local = leftovers.checkpoints
-        best = newest.state["progress"]["best"]
-        names = [name for name in (CheckpointName.parse(best or ""), newest.name) if name is not None and name in local]
+        names = [name for name in (CheckpointName.parse(best or ""), newest) if name is not None and name in local]
         for name in dict.fromkeys(names):
             if self.run.store.list(self.run.key("checkpoints", str(name), MANIFEST)):
                 continue

@@ -124,12 +124,7 @@ class Attempt:
         self.settling = True
         self.spool.add(*files)
         self._summary = summary
-        end = time.monotonic() + self._flush_timeout
-
-        def limit() -> float:
-            return min(end, self.stop.deadline())
-
-        trouble = None
+        limit, trouble = self._soon(), None
         if self.spool.flush(limit):
             try:
                 return self.retried(lambda: self._put_summary(summary), limit)
@@ -154,18 +149,27 @@ class Attempt:
         self.run.commit(summary)
 
     def retried(self, action: Callable[[], T], limit: Callable[[], float] | None = None) -> T:
-        """Its result.  A store that fails or refuses is asked again, until `limit()` by time.monotonic(); None: for --flush-timeout."""
-        end, announced = time.monotonic() + self._flush_timeout, False
+        """Its result.  A store that fails or refuses is asked again, until `limit()` by time.monotonic(); None: as `commit`."""
+        end, announced = self._soon(), False
         while True:
             try:
                 return action()
             except StoreError as error:
-                if time.monotonic() + PAUSE > (limit() if limit else end):
+                if time.monotonic() + PAUSE > (limit or end)():
                     raise
                 if not announced:
                     announced = True
                     self.say(f"trying again and again, for at most {self._flush_timeout:.0f} s (--flush-timeout). {error}")
                 time.sleep(PAUSE)
+
+    def is_delivered(self) -> bool:
+        """Wait for what is on its way to the store, as long as `commit` does.  Raises as `Spool.check`."""
+        return self.spool.flush(self._soon())
+
+    def _soon(self) -> Callable[[], float]:
+        """The end, by time.monotonic(), of the time that the store gets from now on; a signal brings it forward."""
+        end = time.monotonic() + self._flush_timeout
+        return lambda: min(end, self.stop.deadline())
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -1,9 +1,7 @@
 """Everything about checkpoints: when there is room and time for one, how it is written, which one is the best, how a run comes back."""
 
-import os
 import shutil
 import time
-from pathlib import Path
 
 from job.core.architecture import Architecture
 from job.core.identity_records import ContributionRecord
@@ -15,11 +13,12 @@ from job.runs.checkpoint import CheckpointName
 from job.runs.contributions import by_older_version
 from job.runs.leftovers import WORK, Leftovers
 from job.runs.run import Checkpoint
-from job.runs.statefile import read_state, state_bytes, write_state
+from job.runs.statefile import MODEL, read_state, state_bytes, write_state
 from job.runs.tensorfile import read_tensors
 from job.storage.files import encoded, local_errors
 from job.training.agreement import other_engine
 from job.training.attempt import Attempt
+from job.training.best import BestModel
 from job.training.initial_state import InitialState
 from job.training.options import Options
 from job.training.progress import Progress, to_jsonl
@@ -44,6 +43,7 @@ class Checkpointer:
         self._recipe, self._architecture, self._initial, self._other_engine = recipe, architecture, initial, other_engine
         self._spool, self._stop = attempt.spool, attempt.stop
         self._work = attempt.spool.folder / WORK
+        self._best = BestModel(attempt, architecture)
         self._size = state_bytes(recipe, architecture)
         self._saved_step = -1
         """of the newest that this attempt has written"""
@@ -69,8 +69,10 @@ class Checkpointer:
             progress.restore(found.state["progress"], found.lines, self._contributions(found))
             self._ledger.resume(found.state.get("ledger", {}))
             self.newest = found.name
-            self._spool.take_over(leftovers, found)
-        shutil.rmtree(self._work / "resume", ignore_errors=True)
+            self._best.find(progress, found.name, leftovers)
+            self._spool.take_over(leftovers, found.name, progress.best)
+        for folder in ("resume", "best"):
+            shutil.rmtree(self._work / folder, ignore_errors=True)
         note = "" if origin == self._attempt.engine else f", written by {origin}"
         self._attempt.say(
             f"run {self._attempt.run.id}: continues from step {progress.step} of {progress.workload.steps} (checkpoint {found.name}{note})"
@@ -108,12 +110,16 @@ class Checkpointer:
         if self._is_unsaved(progress) and not self._stop.requested:
             self._write(progress)
 
-    def load_best(self, best: CheckpointName) -> None:
-        """Put the weights on the network that were best on the validation images."""
-        local = self._work / "best.safetensors"
-        if best.attempt != self._attempt.run.attempt:
-            local = self._attempt.run.fetch_checkpoint(best, self._work / "best").folder / "model.safetensors"
-        self._network.load(read_tensors(local, self._architecture.parameter_shapes), ())
+    def load_best(self, progress: Progress) -> CheckpointName | None:
+        """Put the weights on the network that were best on the validation images, of those that are sound; returns their checkpoint.
+
+        None: the network has them, since the newest checkpoint is the best, or there are no validation images."""
+        assert self.newest is not None
+        model = self._best.find(progress, self.newest)
+        if model is None:
+            return None
+        self._network.load(read_tensors(model, self._architecture.parameter_shapes), ())
+        return CheckpointName.parse(progress.best or "")
 
     def announce_first_upload(self) -> None:
         """Once it is there: how long the first checkpoint took, and whether SIGTERM leaves time enough for one."""
@@ -151,7 +157,7 @@ class Checkpointer:
                 (unfinished / "state.json").write_bytes(encoded(state))
                 (unfinished / "metrics.jsonl").write_text(to_jsonl(progress.lines))
                 if best:
-                    self._keep_at_hand(unfinished / "model.safetensors")
+                    self._best.keep(name, unfinished / MODEL)
                 unfinished.rename(folder)  # so that whatever kills the process, a folder of this name is whole
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -164,15 +170,6 @@ class Checkpointer:
         """Which attempts took the steps of this checkpoint."""
         attempt = found.name.attempt
         return found.state.get("contributions") or by_older_version(found.state, attempt, self._attempt.run.claim_of(attempt))
-
-    def _keep_at_hand(self, model: Path) -> None:
-        """The best weights stay on the disk as well, as the store may be away when they are wanted."""
-        local = self._work / "best.safetensors"
-        local.unlink(missing_ok=True)
-        try:
-            os.link(model, local)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(model, local)
 
     def _is_unsaved(self, progress: Progress) -> bool:
         return progress.step > max(progress.first_step, self._saved_step)

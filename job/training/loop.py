@@ -24,7 +24,6 @@ from job.core.schedule import learning_rate
 from job.core.time_ledger import TimeLedger
 from job.data.dataset import Dataset
 from job.engines import Network, SplitName, evaluate
-from job.runs.checkpoint import CheckpointName
 from job.storage.errors import StoreError
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
@@ -201,12 +200,9 @@ class Training:
 
     def publish(self) -> Summary:
         """Results of the finished run, from the best weights where there are validation images, else from the last ones."""
-        newest = model = self.checkpointer.newest
+        newest, best = self.checkpointer.newest, self.checkpointer.load_best(self.progress)
         assert newest is not None
-        logits = self.test_logits
-        if self.progress.best and (best := CheckpointName.parse(self.progress.best)):
-            self.checkpointer.load_best(best)
-            model, logits = best, None
+        logits = self.test_logits if best is None else None
         if logits is None:
             logits = self.evaluate("test", np.arange(len(self.data.test)))
         resources = self.attempt.sampler.stop()
@@ -219,7 +215,7 @@ class Training:
             recipe=self.recipe,
             architecture=self.architecture,
             data=self.data,
-            model=model or newest,
+            model=best or newest,
             logits=logits,
             lines=self.progress.lines,
             steps=self.progress.step,

@@ -138,7 +138,7 @@ class Progress:
         self.lines.append(line)
         self.epoch_loss, self.epoch_hits = 0.0, 0
 
-    def record_best(self, checkpoint: str, accuracy: float) -> None:
+    def record_best(self, checkpoint: str | None, accuracy: float) -> None:
         self.best, self.best_accuracy = checkpoint, accuracy
 
     def median_speed(self, epoch: int) -> float:

@@ -138,7 +138,7 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
             macs=outcome.architecture.macs,
             resources=outcome.resources,
         ),
-        "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint),
+        "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint, epochs=epochs, tested=chosen["epoch"]),
         "contributions": outcome.contributions,
         "attempt": outcome.run.attempt,
         "final": {},

@@ -151,7 +151,7 @@ def announce(summary: Summary, run: Run, say: Callable[[str], None]) -> None:
     top5 = f"top-5 {summary['test_top5_accuracy']:.2%}, " if "test_top5_accuracy" in summary else ""  # not of an older version
     chosen = ""
     if "validation_accuracy" in summary:
-        chosen = f", all after epoch {summary['model_epoch']}, the best on the validation images ({summary['validation_accuracy']:.2%})"
+        chosen = f", all after epoch {summary['model_epoch']}, chosen by the validation images ({summary['validation_accuracy']:.2%})"
     say(
         f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"{top5}on {summary['test_images']} images, training accuracy {summary['train_accuracy']:.2%}{chosen}; "

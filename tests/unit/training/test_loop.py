@@ -258,7 +258,7 @@ def test_the_best_checkpoint_is_the_result(trainer: Trainer) -> None:
     assert (summary["model_epoch"], summary["epochs"]) == (1, 3)
     for figure in ("train_accuracy", "validation_accuracy", "test_accuracy"):
         assert summary[figure] == first[figure], figure
-    assert f"all after epoch 1, the best on the validation images ({first['validation_accuracy']:.2%})" in trainer.log.lines[-1]
+    assert f"all after epoch 1, chosen by the validation images ({first['validation_accuracy']:.2%})" in trainer.log.lines[-1]
     assert f"validation accuracy {first['validation_accuracy']:.2%}" not in trainer.log.lines[-1]
     assert trainer.checkpoints == [30, 20, 10], "the best one stays"
 
