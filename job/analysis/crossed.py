@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from job.analysis.statistics import LEVEL, POWER, Equivalence
 
@@ -33,7 +33,7 @@ class Error:
 
     def reach(self, level: float = LEVEL, seeds: float | NDArray[np.float64] = 1.0) -> float | NDArray[np.float64]:
         """Half the width of the interval at confidence 1 - `level`; `seeds`: factors on the seeds' part, as it may come out."""
-        of_seeds, of_images = (float(stats.t.isf(level / 2, freedom)) for freedom in (self.freedom, self.test_images - 1))
+        of_seeds, of_images = (float(scipy.stats.t.isf(level / 2, freedom)) for freedom in (self.freedom, self.test_images - 1))
         return np.sqrt(of_seeds**2 * self.seeds * seeds + of_images**2 * self.images)
 
     def interval(self, difference: float, level: float = LEVEL) -> tuple[float, float]:
@@ -54,18 +54,18 @@ class Error:
 
     def power(self, difference: float) -> float:
         """How probable it is that a true difference is seen: the mean over how the seeds' part may come out."""
-        bound = self.reach(LEVEL, stats.chi2.ppf(QUANTILES, self.freedom) / self.freedom)
+        bound = self.reach(LEVEL, scipy.stats.chi2.ppf(QUANTILES, self.freedom) / self.freedom)
         deviation = sqrt(self.seeds + self.images)
-        return float(np.mean(stats.norm.sf((bound - difference) / deviation) + stats.norm.sf((bound + difference) / deviation)))
+        return float(np.mean(scipy.stats.norm.sf((bound - difference) / deviation) + scipy.stats.norm.sf((bound + difference) / deviation)))
 
     def detectable(self) -> float:
         """Smallest true difference that is seen with 80 % power, at most 1."""
         if self.power(1.0) < POWER:
             return 1.0
-        return float(optimize.brentq(lambda difference: self.power(difference) - POWER, 0.0, 1.0, xtol=1e-7))
+        return float(scipy.optimize.brentq(lambda difference: self.power(difference) - POWER, 0.0, 1.0, xtol=1e-7))
 
     def _level(self, reach: float) -> float:
         """At which half the interval's width is `reach`."""
         if self.reach(SMALLEST) <= reach:
             return SMALLEST
-        return float(optimize.brentq(lambda level: self.reach(level) - reach, SMALLEST, 1.0, xtol=SMALLEST / 10, rtol=1e-10))
+        return float(scipy.optimize.brentq(lambda level: self.reach(level) - reach, SMALLEST, 1.0, xtol=SMALLEST / 10, rtol=1e-10))

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from job.core.metrics import wilson
 from job.core.records import EpochLine
@@ -86,7 +86,7 @@ def _welch(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     """(S1, E), (S2, E) → (E,) each"""
     spread = np.ptp(first, axis=0) + np.ptp(second, axis=0) > 0
     low, high = np.full((2, first.shape[1]), np.nan)
-    interval = stats.ttest_ind(second[:, spread], first[:, spread], equal_var=False).confidence_interval(0.95)
+    interval = scipy.stats.ttest_ind(second[:, spread], first[:, spread], equal_var=False).confidence_interval(0.95)
     low[spread], high[spread] = interval
     return low, high
 

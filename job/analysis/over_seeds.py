@@ -10,8 +10,8 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from job.analysis.crossed import Error
 from job.analysis.power import Design, Needed, needed_seeds, welch
@@ -138,7 +138,7 @@ def unseen(images: int) -> float:
 
     Where the images tell the sides in nothing apart, the interval becomes ±z² / N, as the score interval of a pair does.
     """
-    return float(stats.norm.isf(LEVEL / 2) / images) ** 2
+    return float(scipy.stats.norm.isf(LEVEL / 2) / images) ** 2
 
 
 def mean_interval(side: Hits) -> tuple[float, float]:

@@ -12,8 +12,8 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from job.analysis.statistics import LEVEL, POWER, Equivalence
 from job.core.metrics import Labels
@@ -73,7 +73,7 @@ def paired(
 def mcnemar(only_first: Counts, only_second: Counts) -> Numbers:
     """Two-sided p of McNemar's score test; 1 without a discordant pair."""
     gain, discordant = np.subtract(only_second, only_first), np.add(only_first, only_second)
-    return np.asarray(2 * stats.norm.sf(np.abs(gain) / np.sqrt(np.maximum(discordant, 1))))
+    return np.asarray(2 * scipy.stats.norm.sf(np.abs(gain) / np.sqrt(np.maximum(discordant, 1))))
 
 
 def score(only_first: Counts, only_second: Counts, images: int, difference: float | Numbers) -> Numbers:
@@ -94,7 +94,7 @@ def score_interval(only_first: Counts, only_second: Counts, images: int, level: 
 
     Without a discordant pair they are ±z² / (N + z²), not 0 and 0.
     """
-    bound = stats.norm.ppf(1 - level / 2)
+    bound = scipy.stats.norm.ppf(1 - level / 2)
     observed = np.subtract(only_second, only_first) / images
     ends = []
     for outermost, sign in ((-1.0, 1.0), (1.0, -1.0)):
@@ -111,7 +111,7 @@ def equivalence(only_first: int, only_second: int, images: int, margin: float) -
     """Two one-sided score tests, which is what Tango's paper is about."""
     low, high = score_interval(only_first, only_second, images, 2 * LEVEL)
     above, below = (float(score(only_first, only_second, images, bound)) for bound in (-margin, margin))
-    p = float(max(stats.norm.sf(above), stats.norm.cdf(below)))
+    p = float(max(scipy.stats.norm.sf(above), scipy.stats.norm.cdf(below)))
     return Equivalence(margin=margin, low=float(low), high=float(high), p=p, equal=p < LEVEL)
 
 
@@ -121,5 +121,5 @@ def detectable_difference(discordant: int, images: int, power: float = POWER) ->
     R. J. Connor, Biometrics 43 (1987), 207-211, without the small term δ², which errs on the safe side; there are at least as many
     discordant pairs as the difference demands.
     """
-    reach = float(stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power))
+    reach = float(scipy.stats.norm.ppf(1 - LEVEL / 2) + scipy.stats.norm.ppf(power))
     return min(max(reach * sqrt(discordant), reach**2) / images, 1.0)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from math import ceil
 
-from scipy import stats
+import scipy
 
 from job.analysis.crossed import Error
 from job.analysis.statistics import LEVEL, POWER
@@ -58,7 +58,7 @@ def needed_seeds(design: Design) -> list[Needed]:
     The spread of few seeds is known badly, and a plan made with it is too small in half of all cases.  With the upper 80 % limit it is
     large enough in 80 %: R. H. Browne, Statistics in Medicine 14 (1995), 1933-1940.
     """
-    widened = design.freedom / float(stats.chi2.ppf(1 - POWER, design.freedom))
+    widened = design.freedom / float(scipy.stats.chi2.ppf(1 - POWER, design.freedom))
     first, second = design.variances
     cautious = replace(design, variances=(first * widened, second * widened))
     rows = []
@@ -88,6 +88,6 @@ def smallest(design: Design, difference: float) -> int | None:
 
 def needed_images(design: Design, difference: float) -> int:
     """With which the images' part, which falls in proportion to their number, leaves enough power beside MOST seeds."""
-    reach = float(stats.norm.isf(LEVEL / 2) + stats.norm.ppf(POWER))
+    reach = float(scipy.stats.norm.isf(LEVEL / 2) + scipy.stats.norm.ppf(POWER))
     left = (difference / reach) ** 2 - design.error(MOST).seeds
     return ceil(design.test_images * design.images / left) if left > 0 else 0

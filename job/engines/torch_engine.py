@@ -31,7 +31,7 @@ class TorchEngine(Engine):
     name = "torch"
 
     def __init__(self, *, device: str) -> None:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms also imports the whole compiler, for a second and more
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

@@ -138,23 +138,27 @@ def confident_mistakes(
     shown = wrong[np.argsort(-sureness[wrong], kind="stable")][:count]
     columns = 5
     rows = -(-len(shown) // columns) or 1
-    figure = new_figure(8.2, 1.88 * rows + 1.1)
-    figure.suptitle("The most confident mistakes" if len(shown) else "No mistakes", x=0.015, ha="left", fontweight="bold")
-    body = figure.add_subfigure(figure.add_gridspec()[0])
+    width, height, head = 8.2, 1.88 * rows + 1.1, 1.4
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # inches from the upper left; 25 axes would take a second
+    axes.set_axis_off()
+    axes.text(0.12, 0.15, "The most confident mistakes" if len(shown) else "No mistakes", va="top", fontsize="large", fontweight="bold")
     summary = f"{len(wrong):,} of {len(labels):,} predictions are wrong"
     if len(shown):
         summary += ". Captions: true class → predicted class, its probability"
-    body.suptitle(f"{title}\n{summary}", x=0.015, ha="left", fontsize=10.5, color=FADED)
-    grid = body.subplots(rows, columns if len(shown) else 1, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, index in zip(grid.flat, shown, strict=False):
-        axes.imshow(images[index], interpolation="bicubic")
+    axes.text(0.12, 0.5, f"{title}\n{summary}", va="top", fontsize=10.5, color=FADED)
+    pitch, side = width / columns, 1.4
+    for place, index in enumerate(shown):
+        row, column = divmod(place, columns)
+        left, top = (column + 0.5) * pitch - side / 2, head + 1.88 * row
+        axes.imshow(images[index], interpolation="bicubic", extent=(left, left + side, top + side, top), aspect="auto")
         names = f"{classes[int(labels[index])]} → {classes[int(predictions[index])]}"
-        axes.set_title(f"{names}\n{_probability(float(sureness[index]))}", fontsize=9.5, loc="center")
+        caption = f"{names}\n{_probability(float(sureness[index]))}"
+        axes.text(left + side / 2, top - 0.05, caption, ha="center", va="bottom", fontsize=9.5)
+    axes.set(xlim=(0, width), ylim=(height, 0))
     if not len(shown):
-        axes = grid[0, 0]
-        axes.text(0.5, 0.5, "Nothing to show: every prediction was right.", ha="center", va="center", fontsize=14)
+        axes.text(width / 2, height - 0.9, "Nothing to show: every prediction was right.", ha="center", va="center", fontsize=14)
     return saved(figure, path)
 
 

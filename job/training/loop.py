@@ -30,7 +30,6 @@ from job.training.checkpointer import Checkpointer
 from job.training.live import LiveEvents
 from job.training.options import Options
 from job.training.progress import Progress, check_finite, moment
-from job.training.publish import Outcome, publish
 from job.training.waiting import announced
 from job.training.watchdog import Pace
 
@@ -200,6 +199,8 @@ class Training:
 
     def publish(self) -> Summary:
         """Results of the finished run, from the best weights where there are validation images, else from the last ones."""
+        from job.training.publish import Outcome, publish  # here, because the first step need not wait for matplotlib
+
         newest, best = self.checkpointer.newest, self.checkpointer.load_best(self.progress)
         assert newest is not None
         logits = self.test_logits if best is None else None
