@@ -81,7 +81,9 @@ class Display:
     metavar="cifar10|digits|PATH|s3://…",
     default="cifar10",
     show_default=True,
-    help="cifar10, digits, a folder or archive in CIFAR-10's binary layout, or s3://… as `alexnet data push` fills it.",
+    help="cifar10 is downloaded, digits is in the package. A path: CIFAR-10's binary or Python version, unpacked or not (also in the "
+    "caches of torchvision and Keras), or train/CLASS/*.png and test/CLASS/*.png, resized to 32 × 32. s3://…: what `alexnet data push` "
+    "stored.",
 )
 @options.setting(
     "--output", metavar="FOLDER|s3://…", default="runs", show_default=True, help="Folder or s3://bucket/prefix for the results."

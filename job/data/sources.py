@@ -1,4 +1,4 @@
-"""Where the images come from: CIFAR-10 by download, the digits beside this file, own files in CIFAR-10's binary layout, a bucket."""
+"""Where the images come from: CIFAR-10 by download, the digits beside this file, files on the disk, a bucket."""
 
 import re
 from dataclasses import replace
@@ -8,8 +8,9 @@ import numpy as np
 
 from job.core.exits import Exit, JobError
 from job.data.bucket import fetch_dataset
-from job.data.cifar_binary import ARCHIVE, read_binary
+from job.data.cifar_binary import ARCHIVE
 from job.data.dataset import Dataset, Split
+from job.data.layouts import read_dataset
 from job.storage.files import without_secrets
 from job.storage.http import Progress, download
 from job.storage.opening import open_store
@@ -18,7 +19,10 @@ from job.storage.opening import open_store
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-SOURCES = f"cifar10, digits, a folder or .tar.gz archive laid out like {ARCHIVE}, s3://bucket/prefix"
+SOURCES = (
+    "cifar10, digits, s3://bucket/prefix, a folder or .tar.gz archive of CIFAR-10 (binary or Python version), or a folder with "
+    "train/CLASS/*.png and test/CLASS/*.png"
+)
 
 
 def load(
@@ -39,11 +43,11 @@ def load(
     if source == "cifar10":
         url = URL if not mirror else mirror + ARCHIVE if mirror.endswith("/") else mirror
         archive = download(url, cache / ARCHIVE, sha256=SHA256, md5=MD5, progress=progress)
-        dataset = read_binary(archive, name="cifar10", source=without_secrets(url))
+        dataset = read_dataset(archive, name="cifar10", source=without_secrets(url))
         return replace(dataset, checksums={ARCHIVE: SHA256, **dataset.checksums})
     if source.startswith("s3://"):
         origin = without_secrets(source)
-        return read_binary(fetch_dataset(open_store(source), cache, progress), name=_name(PurePosixPath(origin)), source=origin)
+        return read_dataset(fetch_dataset(open_store(source), cache, progress), name=_name(PurePosixPath(origin)), source=origin)
     if "://" in source:
         raise JobError(
             Exit.USAGE, f"--data: a URL other than s3://. Allowed: {SOURCES}. For a copy of CIFAR-10: --data cifar10 --mirror URL"
@@ -55,7 +59,7 @@ def load(
         there = False
     if not there:
         raise JobError(Exit.USAGE, f"--data {source!r}: neither a known dataset nor a path that exists. Allowed: {SOURCES}")
-    return read_binary(path, name=_name(path.resolve()), source=source)
+    return read_dataset(path, name=_name(path.resolve()), source=source)
 
 
 def at_hand(source: str, cache: Path) -> bool:

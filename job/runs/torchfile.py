@@ -1,11 +1,8 @@
 """PyTorch's own files (`.pth`), read without PyTorch and without running anything that is in them.
 
-The format is a zip archive: `data.pkl` describes the tensors and `data/0` … hold their numbers (torch/serialization.py).  A pickle is a
-program.  This one is not executed but read, instruction by instruction, by `pickletools.genops`; the few instructions that a dictionary
-of tensors consists of build plain descriptions here, and every other one is refused.
+The format is a zip archive: `data.pkl` describes the tensors and `data/0` … hold their numbers (torch/serialization.py).
 """
 
-import pickletools
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from job.core import pickles
 from job.core.exits import Exit, JobError
+from job.core.pickles import Name, Refused
 
 STORAGES = {"torch FloatStorage": "f4", "torch DoubleStorage": "f8", "torch HalfStorage": "f2", "torch BFloat16Storage": "u2"}
 """bfloat16 is the upper half of a float32"""
@@ -42,17 +41,6 @@ class Stored:
     strides: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Name:
-    """Something that the pickle would import."""
-
-    name: str
-
-
-class _Refused(Exception):  # noqa: N818  turned into a JobError that names the file
-    """The file holds something else than tensors."""
-
-
 class TorchFile:
     """The tensors of an open file.  Raises JobError (65), naming the file and what is in the way."""
 
@@ -63,12 +51,12 @@ class TorchFile:
             names = self._archive.namelist()
             pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
             if len(pickles) != 1:
-                raise _Refused("there is no data.pkl in it, as PyTorch since 1.6 writes it")
+                raise Refused("there is no data.pkl in it, as PyTorch since 1.6 writes it")
             self._prefix = pickles[0].removesuffix("data.pkl")
             big = f"{self._prefix}byteorder" in names and self._read(f"{self._prefix}byteorder", 16) == b"big"
             self._order = ">" if big else "<"
             self.tensors = described(self._read(pickles[0], LONGEST))
-        except (OSError, zipfile.BadZipFile, NotImplementedError, _Refused) as error:
+        except (OSError, zipfile.BadZipFile, NotImplementedError, Refused) as error:
             raise self._unreadable(error) from None
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -83,8 +71,8 @@ class TorchFile:
         try:
             flat = np.frombuffer(self._read(f"{self._prefix}data/{stored.key}", None), number)
             if (count := prod(stored.shape)) and (last >= len(flat) or count > len(flat)):
-                raise _Refused(f"tensor {name} reaches beyond its {len(flat)} numbers")
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, _Refused) as error:
+                raise Refused(f"tensor {name} reaches beyond its {len(flat)} numbers")
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, Refused) as error:
             raise self._unreadable(error) from None
         strides = [stride * number.itemsize for stride in stored.strides]
         array = np.lib.stride_tricks.as_strided(flat[stored.offset :], stored.shape, strides, writeable=False)
@@ -94,9 +82,9 @@ class TorchFile:
 
     def _read(self, name: str, limit: int | None) -> bytes:
         if limit is not None and self._archive.getinfo(name).file_size > limit:
-            raise _Refused(f"{name} is longer than {limit} bytes")
+            raise Refused(f"{name} is longer than {limit} bytes")
         if self._archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-            raise _Refused(f"{name} is compressed, which PyTorch never does")
+            raise Refused(f"{name} is compressed, which PyTorch never does")
         return self._archive.read(name)
 
     def _unreadable(self, error: Exception) -> JobError:
@@ -108,100 +96,29 @@ class TorchFile:
 
 
 def described(pickle: bytes) -> dict[str, Stored]:
-    """Name → float tensor, of a pickled dictionary of tensors.  Raises _Refused for anything else."""
-    try:
-        found = _interpreted(pickle)
-    except _Refused:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError) as error:  # what genops and a stack that runs empty raise
-        raise _Refused(f"data.pkl is damaged: {type(error).__name__}") from None
+    """Name → float tensor, of a pickled dictionary of tensors.  Raises Refused for anything else."""
+    found = pickles.described(pickle, allowed=ALLOWED, call=_called, look_up=_storage)
     if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, Stored) for k, v in found.items()):
-        raise _Refused("it holds something else than a dictionary of names and tensors")
+        raise Refused("it holds something else than a dictionary of names and tensors")
     return {name: stored for name, stored in found.items() if stored.kind in STORAGES}
-
-
-def _interpreted(pickle: bytes) -> Any:
-    """What the instructions describe (Python's pickletools.py explains each)."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[int, Any] = {}
-
-    def since_mark() -> list[Any]:
-        start = marks.pop()
-        taken = stack[start:]
-        del stack[start:]
-        return taken
-
-    def last(count: int) -> tuple[Any, ...]:
-        if len(stack) < count:
-            raise IndexError
-        taken = tuple(stack[len(stack) - count :])
-        del stack[len(stack) - count :]
-        return taken
-
-    instructions: Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]] = pickletools.genops(pickle)
-    for code, argument, _ in instructions:
-        match code.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return stack.pop()
-            case "MARK":
-                marks.append(len(stack))
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1":
-                stack.append(argument)
-            case "NEWTRUE" | "NEWFALSE" | "NONE":
-                stack.append({"NEWTRUE": True, "NEWFALSE": False, "NONE": None}[code.name])
-            case "EMPTY_TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(last(0 if code.name == "EMPTY_TUPLE" else int(code.name[-1])))
-            case "TUPLE":
-                stack.append(tuple(since_mark()))
-            case "EMPTY_DICT":
-                stack.append({})
-            case "SETITEM" | "SETITEMS":
-                pairs = since_mark() if code.name == "SETITEMS" else list(last(2))
-                stack[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
-            case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
-                memo[len(memo) if argument is None else argument] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "GLOBAL":
-                stack.append(_allowed(argument))
-            case "STACK_GLOBAL":
-                stack.append(_allowed(" ".join(last(2))))
-            case "BINPERSID":
-                stack.append(_storage(stack.pop()))
-            case "REDUCE":
-                stack.append(_called(*last(2)))
-            case "BUILD":  # attributes, such as the _metadata of a state dict: of no use here
-                stack.pop()
-            case _:
-                raise _Refused(f"data.pkl has the instruction {code.name}, which no dictionary of tensors needs")
-    raise _Refused("data.pkl has no end")
-
-
-def _allowed(name: str) -> _Name:
-    if name not in ALLOWED:
-        raise _Refused(f"it would import {name.replace(' ', '.')[:80]!r}, which is not allowed")
-    return _Name(name)
 
 
 def _storage(identity: Any) -> tuple[str, str]:
     word, kind, key, *_ = identity
-    if word != "storage" or not isinstance(kind, _Name) or not isinstance(key, str):
-        raise _Refused("data.pkl refers to something else than a storage")
+    if word != "storage" or not isinstance(kind, Name) or not isinstance(key, str):
+        raise Refused("data.pkl refers to something else than a storage")
     return kind.name, key
 
 
 def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
     """What the call would return, as a description."""
     match function, arguments:
-        case _Name(name=name), () if name == ORDERED_DICT:
+        case Name(name=name), () if name == ORDERED_DICT:
             return {}
-        case _Name(name=name), (Stored() as stored, *_) if name == PARAMETER:
+        case Name(name=name), (Stored() as stored, *_) if name == PARAMETER:
             return stored
-        case _Name(name=name), ((str() as kind, str() as key), int() as offset, tuple() as shape, tuple() as strides, *_) if name == TENSOR:
+        case Name(name=name), ((str() as kind, str() as key), int() as offset, tuple() as shape, tuple() as strides, *_) if name == TENSOR:
             whole = [n for n in (offset, *shape, *strides) if isinstance(n, int) and n >= 0]
             if len(whole) == 1 + 2 * len(shape) and len(shape) == len(strides):
                 return Stored(kind=kind, key=key, offset=offset, shape=shape, strides=strides)
-    raise _Refused("data.pkl calls something with unexpected arguments")
+    raise Refused("data.pkl calls something with unexpected arguments")

@@ -183,7 +183,7 @@ def test_a_damaged_file_is_named_with_what_was_found_and_expected(
 
 
 def test_an_empty_folder_lacks_the_first_file(tmp_path: Path) -> None:
-    assert "data_batch_1.bin is missing" in refused(tmp_path)
+    assert "none of CIFAR-10's files is there" in refused(tmp_path)
 
 
 def test_a_folder_in_the_place_of_a_file_is_a_missing_file(tmp_path: Path, files: Files) -> None:

@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.core.exits import Exit, JobError
+from job.core.pickles import Refused
 from job.runs.pretrained import fetch_weights
 from job.runs.tensorfile import read_tensors, write_tensors
-from job.runs.torchfile import STORAGES, _Refused, described
+from job.runs.torchfile import STORAGES, described
 from job.storage.files import encoded, sha256
 from tests.support.records import run_record, summary
 
@@ -185,9 +186,9 @@ def test_a_malicious_pickle_is_refused_and_not_run(protocol: int, place: str, tm
 @pytest.mark.parametrize("name", ["builtins eval", "os system", "torch load", "torch._utils _rebuild_qtensor", "torch.hub load"])
 def test_only_names_of_tensors_are_known(name: str) -> None:
     module, function = name.split()
-    with pytest.raises(_Refused, match="not allowed"):
+    with pytest.raises(Refused, match="not allowed"):
         described(b"\x80\x02c" + f"{module}\n{function}\n".encode() + b".")
-    with pytest.raises(_Refused, match="not allowed"):
+    with pytest.raises(Refused, match="not allowed"):
         described(b"\x80\x04" + b"".join(b"\x8c" + bytes([len(w)]) + w.encode() for w in (module, function)) + b"\x93.")
 
 
@@ -342,6 +343,6 @@ def test_any_damage_of_the_pickle_is_refused_or_harmless(data: st.DataObject, pr
                 changed.insert(place, data.draw(st.integers(0, 255)))
     try:
         found = described(bytes(changed))
-    except _Refused:
+    except Refused:
         return
     assert all(stored.kind in STORAGES for stored in found.values())
