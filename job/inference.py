@@ -1,5 +1,6 @@
-"""A stored model at work again, in either engine: for `alexnet evaluate` and `alexnet predict`."""
+"""A stored model at work again, in either engine: for `alexnet evaluate`, `alexnet predict` and `alexnet export`."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from job.runs.tensorfile import read_tensors
 
 ROUNDING = {"fp64": 0.0, "fp32": 0.001, "bf16": 0.01}
 """share of the test images whose class may change with the device or the engine, since they lie within the rounding of a tie"""
+EXPORTED = 1e-3
+"""difference of logits over the largest one that rounding explains between two runtimes in float32, on a GPU as well"""
 BATCH_SIZE = 64
 """pictures that go through the network at a time"""
 
@@ -80,18 +83,25 @@ class Evaluation:
 
 
 def load_model(
-    url: str, *, engine: str | None, device: str, threads: int | None, checkpoint: str | None, pictures: int | None = None
+    url: str,
+    *,
+    engine: str | None,
+    device: str,
+    threads: int | None,
+    checkpoint: str | None,
+    pictures: int | None = None,
+    precision: str | None = None,
 ) -> Model:
     """The run at `url` and its model: that of `checkpoint`, else of the summary, else of the newest checkpoint.
 
-    `pictures`: how many will be asked for, where the batch need not be that of the training.  Raises JobError as `open_run`, and 65 where
-    the model is damaged.
+    `pictures`: how many will be asked for, where the batch need not be that of the training; `precision`: another than that of the
+    training.  Raises JobError as `open_run`, and 65 where the model is damaged.
     """
     run = open_run(url)
     record, summary = run.record(), run.summary()
     assert record is not None
     text = checkpoint or (summary["model"].split("/")[1] if summary else str(_newest_checkpoint(run)))
-    recipe = Recipe().with_values(record["recipe"])
+    recipe = Recipe().with_values({**record["recipe"], **({"precision": precision} if precision else {})})
     if pictures is not None:
         recipe = recipe.with_values({"batch_size": min(pictures, BATCH_SIZE)})
     classes = tuple(record["data"].get("classes") or map(str, range(10)))
@@ -147,6 +157,35 @@ def evaluate(model: Model, data: Dataset) -> Evaluation:
         changed=changed,
         agrees=agrees,
     )
+
+
+def export(model: Model, path: Path) -> float:
+    """Write the model as ONNX, and run it: the greatest difference of logits from the framework's, over the largest logit.
+
+    Raises JobError: 78 where the exporter's packages are missing, 70 where the two differ by more than rounding."""
+    import onnx
+    import onnxruntime
+
+    try:
+        with translated(model.engine):
+            model.network.export(path)
+    except ImportError as error:
+        raise JobError(
+            Exit.CONFIGURATION, f"The exporter of {model.engine.name} misses {error.name}. Install `pip install 'alexnet-job[onnx]'`."
+        ) from None
+    written = onnx.load(path)
+    facts = {"run": model.run.id, "checkpoint": str(model.checkpoint), "classes": json.dumps(model.classes)}
+    onnx.helper.set_model_props(written, facts)
+    onnx.save(written, path)
+    images = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, 32, 32, 3), dtype=np.uint8)
+    expected = model.logits(Split(images=images, labels=np.zeros(BATCH_SIZE, np.uint8)))
+    (found,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"images": images})
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not difference <= EXPORTED:
+        raise JobError(
+            Exit.INTERNAL, f"{path.name}: ONNX Runtime finds logits that differ by {difference:.0e} of the largest, not by rounding."
+        )
+    return difference
 
 
 def _recorded(model: Model) -> tuple[float | None, NDArray[np.integer[Any]] | None]:

@@ -26,6 +26,7 @@ COMMANDS = (
     "report",
     "evaluate",
     "predict",
+    "export",
     "pull",
     "sync",
     "data",

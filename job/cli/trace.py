@@ -41,7 +41,8 @@ def trace(**values: Any) -> int:
     recipe = _precise(resolve(values))
     from job import engines
     from job.parity import record
-    from job.parity.tracefile import TraceWriter, split
+    from job.parity.tracefile import TraceWriter
+    from job.storage.opening import split
 
     at = record.observed_steps(values["at"], values["steps"])
     store, key = split(values["output"])

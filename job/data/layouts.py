@@ -27,8 +27,8 @@ def read_dataset(path: Path, *, name: str, source: str) -> Dataset:
             folder = next((path / inner for inner in INNER if (path / inner).is_dir()), path)
             if folder == path and is_image_folder(path):
                 return read_image_folder(path, name=name, source=source)
-            if folder == path and (archive := next((path / each for each in ARCHIVES if (path / each).is_file()), None)):
-                return read_dataset(archive, name=name, source=source)
+            if folder == path and (packed := next((path / each for each in ARCHIVES if (path / each).is_file()), None)):
+                return read_dataset(packed, name=name, source=source)
             files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
             return _assemble(folder, files, lambda file: (folder / file).open("rb"), name=name, source=source)
         with _members(path) as (archive, members):

@@ -8,6 +8,7 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -100,6 +101,12 @@ class Network(ABC):
     @abstractmethod
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, classes) without dropout and augmentation, of exactly B images of the split.  Raises KeyError where it was not placed."""
+
+    @abstractmethod
+    def export(self, path: Path) -> None:
+        """Write the network as ONNX: `images` (N, 32, 32, 3) uint8 → `logits` (N, classes), without dropout, in the type of the weights.
+
+        Needs the packages of the extra `onnx`.  `recipe.precision` must not be bf16, for which few runtimes have kernels."""
 
     @abstractmethod
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -5,6 +5,7 @@ import re
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -96,7 +97,7 @@ class TensorflowNetwork(Network):
             }
             self.column_keys = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
             self.selections = tf.constant(selections())
-            self.resize = tf.constant(resize_matrix(32, recipe.image_size), self.dtype)
+            self.resize = tf.Variable(resize_matrix(32, recipe.image_size), dtype=self.dtype, trainable=False)  # `export` keeps it
         self._step = tf.function(self.train_step)
         self._observed = tf.function(self.gradients)  # compiled like a step: operations one by one round otherwise
         self._logits = {split: tf.function(lambda indices, split=split: self._evaluate(split, indices)) for split in ("train", "test")}
@@ -218,6 +219,13 @@ class TensorflowNetwork(Network):
     def _evaluate(self, split: SplitName, indices: tf.Tensor) -> tf.Tensor:
         images, _ = self._gather(split, indices)
         return self.forward(images, None)
+
+    def export(self, path: Path) -> None:
+        import tf2onnx
+
+        logits = tf.function(lambda images: {"logits": self.forward(tf.transpose(images, (0, 3, 1, 2)), None)})
+        signature = [tf.TensorSpec((None, 32, 32, 3), tf.uint8, name="images")]
+        tf2onnx.convert.from_function(logits, input_signature=signature, opset=18, output_path=str(path))
 
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for name, variable in self.parameters.items():

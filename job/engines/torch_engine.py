@@ -4,6 +4,7 @@ import os
 import re
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS for the same sums in every run
@@ -191,6 +192,11 @@ class TorchNetwork(Network):
             images, _ = self._gather(split, indices)
             return self.forward(images, None).cpu().numpy().astype(np.float32)
 
+    def export(self, path: Path) -> None:
+        example = torch.zeros(2, 32, 32, 3, dtype=torch.uint8, device=self.device)
+        facts: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": ({0: "N"},)}
+        torch.onnx.export(Exported(self).eval(), (example,), path, external_data=False, verbose=False, **facts)
+
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for name, tensor in self.parameters.items():
             yield name, tensor.detach().cpu().contiguous().numpy()
@@ -214,6 +220,18 @@ class TorchNetwork(Network):
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+
+
+class Exported(nn.Module):
+    """(N, 32, 32, 3) uint8 → (N, classes) logits."""
+
+    def __init__(self, network: TorchNetwork) -> None:
+        super().__init__()
+        self.model = network.model
+        self.logits = network.forward
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits(images.permute(0, 3, 1, 2), None)
 
 
 class AdaptiveAverage(nn.Module):

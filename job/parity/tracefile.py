@@ -19,8 +19,7 @@ from job.core.exits import Exit, JobError
 from job.core.records import TraceFacts
 from job.runs.tensorfile import Header, stored_bytes
 from job.storage.errors import NotFound
-from job.storage.opening import open_store
-from job.storage.store import Store
+from job.storage.opening import split
 
 FORMAT = "alexnet-trace-1"
 CHUNK = 1 << 22
@@ -96,16 +95,6 @@ def opened(url: str) -> Iterator[Trace]:
                 Exit.USAGE, f"{url}: there is no such file. Expected a trace; `alexnet trace --output {url}` makes one."
             ) from None
         yield Trace(path, url)
-
-
-def split(url: str) -> tuple[Store, str]:
-    """The store and the key of a single file.  Raises JobError (2) for what names none."""
-    parent, slash, name = url.rpartition("/")
-    if not name or parent in ("s3:/", "s3:"):
-        raise JobError(
-            Exit.USAGE, f"{url!r} names no file. Expected a path such as torch.safetensors, or s3://bucket/folder/torch.safetensors."
-        )
-    return open_store(parent or slash or "."), name
 
 
 def _digest(file: BinaryIO) -> Any:

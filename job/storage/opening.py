@@ -26,3 +26,11 @@ def open_store(url: str) -> Store:
             "The address of an S3 server belongs into AWS_ENDPOINT_URL_S3.",
         )
     return FolderStore(Path(path), url)
+
+
+def split(url: str) -> tuple[Store, str]:
+    """The store and the key of a single file.  Raises JobError (2) for what names none."""
+    parent, slash, name = url.rpartition("/")
+    if not name or parent in ("s3:/", "s3:"):
+        raise JobError(Exit.USAGE, f"{url!r} names no file. Expected a path such as folder/FILE, or s3://bucket/folder/FILE.")
+    return open_store(parent or slash or "."), name

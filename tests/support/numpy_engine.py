@@ -4,6 +4,7 @@ It has all parameters of the architecture, so that checkpoints are like any othe
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,9 @@ class NumpyNetwork(Network):
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         self.before_logits(self)
         return self._forward(self.data[split][0][indices])
+
+    def export(self, path: Path) -> None:
+        raise NotImplementedError
 
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
         self.before_weights(self)

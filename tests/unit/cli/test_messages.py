@@ -17,6 +17,7 @@ CALLS = {
     "watch": [[SIGNED]],
     "evaluate": [[SIGNED]],
     "predict": [[SIGNED, "picture.png"]],
+    "export": [[SIGNED, "x.onnx"], ["runs/r", SIGNED]],
     "pull": [[SIGNED, "here"], ["runs/r", SIGNED]],
     "sync": [[SIGNED, "there"], [".", SIGNED]],
     "data": [["push", "digits", SIGNED]],

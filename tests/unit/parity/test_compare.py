@@ -12,7 +12,8 @@ from job.cli.parity import parity
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.parity.compare import LIMITS, compare, distance, sequence, stages
-from job.parity.tracefile import Trace, TraceWriter, opened, split
+from job.parity.tracefile import Trace, TraceWriter, opened
+from job.storage.opening import split
 
 RECIPE = Recipe(batch_size=4, image_size=64, width=1 / 64, precision="fp64")
 STEPS, AT = 3, [0, 2]
