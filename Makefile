@@ -2,6 +2,9 @@
 PYTHON ?= python3.11
 PY := .venv/bin/python
 STAMP := .venv/.installed
+DEMO := .venv/.demo
+EXTRAS_installed := torch,tensorflow,onnx,demo,dev
+EXTRAS_demo := torch,tensorflow,demo
 export TF_CPP_MIN_LOG_LEVEL = 3
 
 .PHONY: help venv demo lint test test-slow bench s3 lock build push e2e-cluster reproduce clean
@@ -9,17 +12,17 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: $(STAMP) ## make .venv with both frameworks and the tools (7.5 GB)
+venv: $(STAMP) ## make .venv with both frameworks and the tools (9 GB)
 
-$(STAMP): pyproject.toml
+.venv/.%: pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[torch,tensorflow,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS_$*)]'
 	touch $@
 
-demo: $(STAMP) ## train both engines on real handwritten digits and print a table
+demo: $(DEMO) ## train both engines on real handwritten digits and print a table
 	$(PY) -m tests.support.servers -- $(PY) -m tools.demo
 
-reproduce: $(STAMP) ## the original report's table, and as it should have been; EPOCHS=, SUBSET=, IMAGE_SIZE=, WIDTH=, DATA=, INIT_FROM=, ABLATION=1
+reproduce: $(DEMO) ## the original report's table, and as it should have been; EPOCHS=, SUBSET=, IMAGE_SIZE=, WIDTH=, DATA=, INIT_FROM=, ABLATION=1
 	$(PY) -m tools.reproduce $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SUBSET),--subset $(SUBSET)) $(if $(WIDTH),--width $(WIDTH)) \
 	    $(if $(IMAGE_SIZE),--image-size $(IMAGE_SIZE)) $(if $(DATA),--data '$(DATA)') $(if $(INIT_FROM),--init-from '$(INIT_FROM)') \
 	    $(if $(ABLATION),--ablation)
@@ -38,7 +41,7 @@ test-slow: $(STAMP) ## the long tests: many kills, two attempts, outages, images
 bench: $(STAMP) ## measure: engines side by side, checkpoints, `alexnet runs` over 2,000 runs
 	$(PY) -m tools.bench
 
-s3: $(STAMP) ## an S3 server on loopback for experiments; prints the variables to export
+s3: $(DEMO) ## an S3 server on loopback for experiments; prints the variables to export
 	$(PY) -m tests.support.servers
 
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
