@@ -17,6 +17,7 @@ from job.storage.files import local_errors
 from job.storage.folder import FolderStore
 from job.storage.opening import open_store
 from job.storage.store import Store
+from job.storage.versioning import Versioning, lifecycle_command
 
 SMALL_BYTES = 1_000_000
 LARGE_BYTES = 32 << 20
@@ -75,7 +76,9 @@ class StoreCheck:
         else:
             for check in ("multipart", "conditional put"):
                 yield Line(check=check, level="fail", reason="not tried, as put fails", remedy="Mend that first.")
-        deleted = self.run("delete", self.delete)
+        versioning = self.store.versioning()
+        yield self.versioning(versioning)
+        deleted = self.run("delete", lambda: self.delete(versioning.enabled))
         left = f" Left behind: {self.folder}/." if deleted.level == "fail" and self.keys else ""
         yield replace(deleted, remedy=deleted.remedy + left)
         if self.upload_rate is not None:
@@ -160,16 +163,39 @@ class StoreCheck:
             remedy="Results stay whole either way. Use a store that honours it (AWS, MinIO, SeaweedFS from 4.17).",
         )
 
-    def delete(self) -> Line:
+    def versioning(self, found: Versioning) -> Line:
+        """Retention counts on it that what is deleted frees its room."""
+        check, size = "versioning", self.setup.checkpoint_bytes / 1e6
+        if found.enabled is None:
+            return Line(check=check, level="pass", reason="not known, as the store does not answer this key's question")
+        if not found.enabled:
+            return Line(check=check, level="pass", reason="off: what is deleted frees its room")
+        if found.days is not None:
+            return Line(
+                check=check,
+                level="pass",
+                reason=f"on: what is deleted stays for {found.days} day{'s' * (found.days > 1)}, then a lifecycle rule removes it",
+            )
+        rule = "this key may not see whether a lifecycle rule removes it" if found.rules is None else "no lifecycle rule removes it"
+        others = " (this takes the place of the rules that the bucket has, so add them to it)" if found.rules != 0 else ""
+        return Line(
+            check=check,
+            level="warn",
+            reason=f"on: what is deleted stays as an old version, and {rule}; {size:.1f} MB for each checkpoint",
+            remedy=f"Have the bucket remove it after a day{others}: {lifecycle_command(self.store.url)}",
+        )
+
+    def delete(self, kept: bool | None) -> Line:
         if not self.keys:
             self.store.delete(f"{self.folder}/absent")
             return Line(check="delete", level="pass", reason="allowed (there was nothing to delete)")
         for key in self.keys:
             self.store.delete(key)
-        if left := [entry.key for entry in self.store.list(f"{self.folder}/")]:
-            return Line(check="delete", level="fail", reason=f"still listed: {', '.join(left)}", remedy="Delete them by hand.")
+        if listed := [entry.key for entry in self.store.list(f"{self.folder}/")]:
+            return Line(check="delete", level="fail", reason=f"still listed: {', '.join(listed)}", remedy="Delete them by hand.")
         deleted, self.keys = len(self.keys), []
-        return Line(check="delete", level="pass", reason=f"{deleted} objects, nothing is left of this trial")
+        left = "their old versions stay" if kept else "nothing is left of this trial"
+        return Line(check="delete", level="pass", reason=f"{deleted} objects, {left}")
 
     def throughput(self, rate: float) -> Line:
         size, grace = self.setup.checkpoint_bytes, self.setup.grace

@@ -34,6 +34,7 @@ from job.storage.errors import NotFound, StoreError
 from job.storage.files import TEMPORARY, local_errors
 from job.storage.s3_errors import ConflictError, UnsupportedError, translate_error
 from job.storage.store import Entry, Store, checked, checked_folder, checked_prefix, is_key
+from job.storage.versioning import Versioning, days_until_removal
 
 T = TypeVar("T")
 
@@ -121,6 +122,20 @@ class S3Store(Store):
             if not page.get("IsTruncated"):
                 return count
             more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def versioning(self) -> Versioning:
+        try:
+            if self._call("get_bucket_versioning").get("Status") != "Enabled":
+                return Versioning(enabled=False)
+        except (StoreError, NotFound):  # the server does not know the question, or the key may not ask
+            return Versioning(enabled=None)
+        try:
+            rules = self._call("get_bucket_lifecycle_configuration").get("Rules", [])
+        except NotFound:
+            rules = []
+        except StoreError:
+            return Versioning(enabled=True, rules=None)
+        return Versioning(enabled=True, rules=len(rules), days=days_until_removal(rules, self._prefix))
 
     def _copy(self, key: str, file: BinaryIO) -> None:
         full = self._full(key)

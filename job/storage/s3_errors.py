@@ -151,7 +151,7 @@ def _refusal(error: Any, place: str) -> Exception:
     metadata, answer = error.response.get("ResponseMetadata", {}), error.response.get("Error", {})
     status, headers = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {})
     name = _plain(answer.get("Code"))
-    if name == "NoSuchKey" or (name == "NoSuchUpload" and error.operation_name == "AbortMultipartUpload"):
+    if name in ("NoSuchKey", "NoSuchLifecycleConfiguration") or (name == "NoSuchUpload" and error.operation_name == "AbortMultipartUpload"):
         return NotFound(f"{place}: no such object")
     if name in ("", str(status)) and status in (400, 404):
         case = _NO_S3 if status == 404 else _SPEAKS_TLS

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from job.core.exits import Exit, JobError
 from job.storage.errors import NotFound, StoreError
 from job.storage.files import TEMPORARY, local_errors, new_file_beside
+from job.storage.versioning import Versioning
 
 TRIES = 5
 """how often `put_if_absent` is tried while the store neither stores the object nor shows another one"""
@@ -123,6 +124,10 @@ class Store(ABC):
     @abstractmethod
     def abort_uploads(self, prefix: str) -> int:
         """Drop what writers that died left half-written under `prefix`; returns how many.  A writer still at work there will fail."""
+
+    def versioning(self) -> Versioning:
+        """Does the store keep what is deleted?  Raises nothing."""
+        return Versioning(enabled=False)
 
     @abstractmethod
     def _copy(self, key: str, file: BinaryIO) -> None:
