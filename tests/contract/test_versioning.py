@@ -13,7 +13,7 @@ from job.core.recipe import Recipe
 from job.doctor.page import Line, Setup
 from job.doctor.storage import StoreCheck
 from job.storage.opening import open_store
-from job.storage.versioning import days_until_removal
+from job.storage.versioning import days_until_removal, lifecycle_command
 from tests.support.proxy import Error, Proxy
 from tests.support.servers import Server
 
@@ -71,6 +71,11 @@ def test_with_versioning(weed: Server, bucket: str, prefix: str) -> None:
     obey(weed, line)
     line = told(url)
     assert (line.level, line.reason) == ("pass", "on: what is deleted stays for 1 day, then a lifecycle rule removes it")
+
+
+def test_the_page_on_clusters_has_the_same_command() -> None:
+    text = " ".join(Path("docs/cluster.md").read_text().split())
+    assert " ".join(lifecycle_command("s3://BUCKET/runs").split()) in text
 
 
 def test_rules_that_are_there_are_not_forgotten(weed: Server, bucket: str) -> None:
