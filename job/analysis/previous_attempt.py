@@ -1,7 +1,7 @@
 """Why the attempt before this one ended: where it stored no end.json, its last resource sample can show the reason."""
 
 from job.core.resource_records import ResourceRow
-from job.runs.reading import LINES_BYTES, sound_lines
+from job.runs.resource_log import last_row
 from job.runs.results import attempts_of
 from job.runs.run import Run
 
@@ -17,16 +17,6 @@ def describe_previous_attempt(run: Run) -> str | None:
     row = last_row(run, others[-1].name)
     reason = (row and probably_out_of_memory(row)) or "killed, or its node was lost"
     return f"attempt {others[-1].name} ended without a word: {reason}"
-
-
-def last_row(run: Run, attempt: str) -> ResourceRow | None:
-    """The last resource sample that an attempt stored; None if there is none."""
-    segments = run.store.list(run.key("attempts", attempt, "resources-"))
-    if not segments:
-        return None
-    lines = run.store.get(max(segments, key=lambda entry: (len(entry.key), entry.key)).key, LINES_BYTES).splitlines()
-    rows: list[ResourceRow] = sound_lines(ResourceRow, b"\n".join(lines[-1:]))
-    return rows[0] if rows else None
 
 
 def probably_out_of_memory(row: ResourceRow) -> str | None:

@@ -35,8 +35,6 @@ GpuField = Literal["utilization_percent", "memory_used_bytes", "memory_total_byt
 Reading = Callable[[AttemptRow], float | None]
 
 LIMIT, MARK, ATTEMPT = "#444444", "#BBBBBB", "#888888"
-POINTS = 2000
-"""of one curve; of more rows evenly spread ones are drawn"""
 MARKS = 40
 """epoch lines; of more epochs every second, fifth … one"""
 SHOWN_GPUS = 4
@@ -84,12 +82,11 @@ def draw_resources(rows: Rows, path: Path, *, title: str) -> Path | None:
 
 
 def _draw(axes: Axes, panel: Panel, rows: Rows, x: Any) -> None:
-    stride = -(-len(rows) // POINTS)
     colours = iter(PALETTE)
     for number, series in enumerate(panel.series):
-        values = np.array([np.nan if (value := series.read(row)) is None else value for row in rows[::stride]])
+        values = np.array([np.nan if (value := series.read(row)) is None else value for row in rows])
         # the first on top, the others wider: equal curves stay visible
-        (line,) = axes.plot(x[::stride], values, label=series.label, linewidth=1.1 + 0.4 * number, zorder=3 - 0.1 * number)
+        (line,) = axes.plot(x, values, label=series.label, linewidth=1.1 + 0.4 * number, zorder=3 - 0.1 * number)
         if series.is_limit:
             line.set(color=LIMIT, linestyle="--", linewidth=1.0, zorder=3.1)
         else:

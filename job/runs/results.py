@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
 from job.core.records import Ending, MetricsLine, RunRecord, Summary
-from job.core.resource_records import AttemptRow, ResourceRow
+from job.core.resource_records import AttemptRow
 from job.runs.contributions import Contribution, contributions
 from job.runs.predictions import parse_predictions
-from job.runs.reading import LINES_BYTES, lines, sound_lines
+from job.runs.reading import lines
+from job.runs.resource_log import resources_of
 from job.runs.run import ATTEMPT, RUN_ID, Run
 from job.storage.errors import NotFound
 from job.storage.files import sha256_of, without_secrets
@@ -56,7 +57,7 @@ class Results:
     checkpoints: list[str] = field(default_factory=list)
     """names of those that are stored, newest first"""
     resources: list[AttemptRow] = field(default_factory=list)
-    """rows of all attempts' resources-*.jsonl"""
+    """rows of all attempts' resources-*.jsonl, thinned"""
     plots: dict[str, bytes] = field(default_factory=dict)
     """PNG files of the run by their names without ending: accuracy, loss, confusion, mistakes …"""
 
@@ -102,7 +103,7 @@ def read_results(url: str) -> Results:
         labels=labels,
         attempts=attempts_of(run),
         checkpoints=[str(name) for name in run.checkpoint_names()],
-        resources=resources_of(run),
+        resources=[*resources_of(run)],
         plots=plots,
     )
 
@@ -131,15 +132,3 @@ def attempts_of(run: Run) -> list[Attempt]:
     """Oldest first.  A damaged object of an attempt is as good as none: no result rests on it."""
     names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
     return [Attempt(name=n, claim=run.claim_of(n), end=run.read_sound(Ending, "attempts", n, "end.json")) for n in names]
-
-
-def resources_of(run: Run) -> list[AttemptRow]:
-    """Rows of all attempts, oldest first."""
-    names = filter(ATTEMPT.fullmatch, run.store.folders(run.key("attempts") + "/"))
-    return [{**row, "attempt": name} for name in names for row in rows_of(run, name)]
-
-
-def rows_of(run: Run, attempt: str) -> list[ResourceRow]:
-    """The resource samples of one attempt, without damaged ones."""
-    segments = run.store.list(run.key("attempts", attempt, "resources-"))
-    return [row for entry in segments for row in sound_lines(ResourceRow, run.store.get(entry.key, LINES_BYTES))]

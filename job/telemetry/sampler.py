@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from job.core.resource_records import ContainerLimits, GpuRows, ResourceFacts, ResourceRow, ResourceTotals, TrainingGauges
+from job.core.thinning import ThinnedRows
 from job.telemetry.cgroup import Cgroup
 from job.telemetry.gpu import Gpus
 from job.telemetry.host import Probe
 
 SEGMENT_ROWS, SEGMENT_SECONDS = 30, 25.0
 """A segment ends after so many rows or seconds, whichever is first: with 5 s for an upload, a killed pod loses at most 30 s of samples"""
-BUFFER_ROWS = 4096
-"""rows held in memory for figures and findings; a longer run holds every second one, then every fourth, and so on"""
 
 UNITS = ("_bytes", "_cores", "_per_second", "_percent", "_watts", "_celsius", "_mhz", "_joules")
 """how the names of figures end that TensorBoard gets"""
@@ -51,7 +50,7 @@ class Sampler:
         self._probe = Probe(cgroup or Cgroup())
         self._segment: list[str] = []
         self._segments, self._segment_begun = 0, 0.0
-        self._rows, self._stride, self._count = list[ResourceRow](), 1, 0
+        self._rows = ThinnedRows[ResourceRow]()
         self._totals = Totals()
         self._seconds = 0.0
         """CPU time of this thread"""
@@ -62,7 +61,7 @@ class Sampler:
 
     @property
     def rows(self) -> list[ResourceRow]:
-        """Rows of this attempt, at most BUFFER_ROWS, evenly spread."""
+        """Of this attempt, thinned."""
         with self._lock:
             return [*self._rows]
 
@@ -83,7 +82,7 @@ class Sampler:
             self._closing.set()
             self._gpu.stop()
             self._thread.join(5)
-            if not self._thread.is_alive() and (self._probe.age > self._interval / 2 or not self._count):
+            if not self._thread.is_alive() and (self._probe.age > self._interval / 2 or not self._totals.seconds):
                 self._try_to_sample()  # so that a run of less than a second has a row, too
             self._flush()
         totals, limits, energy = self._totals.facts(), self._probe.limits, self.energy_joules
@@ -120,22 +119,14 @@ class Sampler:
             gpus["gpus"] = rows
         row: ResourceRow = {**machine, **gauges, **gpus}
         self._totals.add(row)
-        self._buffer(row)
+        with self._lock:
+            self._rows.add(row)
         if not self._segment:
             self._segment_begun = time.monotonic()
         self._segment.append(json.dumps(row))
         full = len(self._segment) >= SEGMENT_ROWS or time.monotonic() - self._segment_begun + self._interval >= SEGMENT_SECONDS
         if full:
             self._flush()
-
-    def _buffer(self, row: ResourceRow) -> None:
-        """Append every `_stride`-th row; where the buffer is full, drop every second one and double the stride."""
-        if self._count % self._stride == 0:
-            with self._lock:
-                self._rows.append(row)
-                if len(self._rows) >= BUFFER_ROWS:
-                    self._rows, self._stride = self._rows[::2], 2 * self._stride
-        self._count += 1
 
     def _flush(self) -> None:
         """Write the segment and deliver it.  If the disk is full, the rows are lost; the run itself reports the full disk."""

@@ -17,13 +17,15 @@ from job.core.identity_records import Claim, ContributionRecord, Environment
 from job.core.recipe import Recipe
 from job.core.records import FORMAT, ExtraTests, FileEntry, MetricsLine, PlatformSpeed, RunRecord, Seconds, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts, ResourceRow
+from job.core.thinning import ThinnedRows
 from job.core.throughput import speeds_by_platform
 from job.data.dataset import Dataset
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all
 from job.figures.tensorboard import write_events
 from job.runs.checkpoint import CheckpointName
-from job.runs.results import Attempt, Results, attempts_of, resources_of
+from job.runs.resource_log import resources_of
+from job.runs.results import Attempt, Results, attempts_of
 from job.runs.run import Run
 from job.storage.errors import StoreError
 from job.storage.files import local_errors, sha256
@@ -80,11 +82,12 @@ def publish(outcome: Outcome, folder: Path) -> Summary:
 
 def _rows_of_all_attempts(outcome: Outcome) -> list[AttemptRow]:
     """Those of earlier attempts from the store, if it answers."""
-    own, rows = outcome.run.attempt, list[AttemptRow]()
+    own, rows = outcome.run.attempt, ThinnedRows[AttemptRow]()
     with suppress(StoreError):
-        rows = [row for row in resources_of(outcome.run) if row["attempt"] != own]
-    mine: list[AttemptRow] = [{**row, "attempt": own} for row in outcome.rows]
-    return rows + mine
+        rows = resources_of(outcome.run, but_for=own)
+    for row in outcome.rows:
+        rows.add({**row, "attempt": own})
+    return [*rows]
 
 
 def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
