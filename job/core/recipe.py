@@ -47,8 +47,8 @@ class Recipe:
     width: float = 1.0
     """Factor on the channels and features of every hidden layer, above 0, at most 8. Lower it for quick trials, to 0.0625, say."""
     precision: Precision = "auto"
-    """Number format of activations and their gradients; weights stay float32, or float64 with `fp64`. `auto` takes bf16 where the GPU has
-    it, else fp32. Choose `fp32` to compare with another device, `fp64` for traces."""
+    """Number format of activations and their gradients; weights stay float32, or float64 with `fp64`. `auto` takes bf16 where the GPU
+    or the CPU computes in it, else fp32. Choose `fp32` to compare with another device, `fp64` for traces."""
     validation: int = 0
     """Training images held out for validation, with the class proportions of the training set, at least 0. Set it, to 5000,
     say, to test the model of the best epoch instead of the last one."""

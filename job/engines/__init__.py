@@ -49,7 +49,7 @@ class Engine(ABC):
 
     @abstractmethod
     def resolve(self, precision: Precision) -> Precision:
-        """What "auto" means on this device: bf16 on a GPU that computes in it, else fp32.  Any other precision stays."""
+        """What "auto" means on this device: bf16 on a GPU or CPU that computes in it, else fp32.  Any other precision stays."""
 
     @abstractmethod
     def environment(self) -> Environment:

@@ -25,6 +25,7 @@ from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
 from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu
+from job.engines.host import computes_in_bf16
 
 OF_DEVICE = (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.UnavailableError, tf.errors.AbortedError)
 POLICIES = {"bf16": "mixed_bfloat16", "fp32": "float32", "fp64": "float64"}
@@ -66,7 +67,7 @@ class TensorflowEngine(Engine):
         if precision != "auto":
             return precision
         capability = tf.config.experimental.get_device_details(self.gpu).get("compute_capability") if self.gpu else None
-        return "bf16" if capability and capability >= (8, 0) else "fp32"
+        return "bf16" if (capability and capability >= (8, 0) if self.gpu else computes_in_bf16()) else "fp32"
 
     def environment(self) -> Environment:
         build = tf.sysconfig.get_build_info()

@@ -23,6 +23,7 @@ from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
 from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu
+from job.engines.host import computes_in_bf16, keep_freed_memory
 
 ACTIVATION_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 SIGNED_MULTIPLIERS = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTIPLIERS)
@@ -33,6 +34,7 @@ class TorchEngine(Engine):
 
     def __init__(self, *, device: str) -> None:
         torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms also imports the whole compiler, for a second and more
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a check for programs that read it: 9 % of a step
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
@@ -43,6 +45,7 @@ class TorchEngine(Engine):
         self.device = torch.device(device)
 
     def start(self, threads: int) -> None:
+        keep_freed_memory()
         torch.set_num_threads(threads)
         if self.device.type == "cuda":
             try:
@@ -61,7 +64,8 @@ class TorchEngine(Engine):
     def resolve(self, precision: Precision) -> Precision:
         if precision != "auto":
             return precision
-        return "bf16" if self.device.type == "cuda" and torch.cuda.get_device_capability() >= (8, 0) else "fp32"
+        gpu = self.device.type == "cuda"
+        return "bf16" if (torch.cuda.get_device_capability() >= (8, 0) if gpu else computes_in_bf16()) else "fp32"
 
     def environment(self) -> Environment:
         gpu = self.device.type == "cuda"

@@ -125,6 +125,7 @@ def functions(name: str) -> Arrays:
     for index, (rate, features, batch) in enumerate(MASKS):
         mask = module.keep_mask(number(row_keys(3, index, 0, batch)), number(column_keys(features)), rate)
         found[f"mask/{index}"] = mask.numpy()
+    found["auto is bf16"] = np.array(module.ENGINE(device="cpu").resolve("auto") == "bf16")
     found["crop"] = module.crop_and_flip(put(images), put(chosen.rows), put(chosen.columns), put(selections())).numpy()
     for size in (64, 224):
         matrix = resize_matrix(32, size).astype(np.float32)

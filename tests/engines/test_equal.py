@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from job import engines
 from job.core.dropout import keep_mask
 from job.core.sampling import CROP_PADDING, OFFSETS, plan, row_keys
+from job.engines.host import computes_in_bf16
 from tests.engines.probe import FORMS, MASKS, SMALL, pictures
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,10 @@ def test_masks_are_equal_to_the_bit(probed):
     for answer in probed("functions", *engines.ENGINES):
         for index, (rate, features, batch) in enumerate(MASKS):
             np.testing.assert_array_equal(answer[f"mask/{index}"], keep_mask(row_keys(3, index, 0, batch), features, rate))
+
+
+def test_auto_is_what_the_cpu_computes_in(probed):
+    assert [bool(answer["auto is bf16"]) for answer in probed("functions", *engines.ENGINES)] == [computes_in_bf16()] * 2
 
 
 def test_crops_are_equal_to_the_bit(probed):
