@@ -19,7 +19,9 @@ READERS = 16
 """runs that are read in parallel"""
 
 
-def write_page(observers: Sequence[Observer], path: Path, *, anyway: bool = False, refresh: int | None = None) -> dict[str, bytes]:
+def write_page(
+    observers: Sequence[Observer], path: Path, *, anyway: bool = False, margin: float | None = None, refresh: int | None = None
+) -> dict[str, bytes]:
     """The report of runs that are finished, else how far they are; returns the figures by file name.
 
     `refresh`: seconds after which a browser asks again for the page of runs that are not finished.  Raises JobError as `read_results`.
@@ -27,7 +29,7 @@ def write_page(observers: Sequence[Observer], path: Path, *, anyway: bool = Fals
     with ThreadPoolExecutor(READERS) as pool:
         runs = list(pool.map(Observer.snapshot, observers))
         if all(run.summary is not None for run in runs):
-            return write_report(list(pool.map(read_results, [run.url for run in runs])), path, anyway=anyway)
+            return write_report(list(pool.map(read_results, [run.url for run in runs])), path, anyway=anyway, margin=margin)
     path.parent.mkdir(parents=True, exist_ok=True)
     figures = [draw(run) for run in runs]
     path.write_text(page(runs, figures, refresh=refresh), encoding="utf-8")

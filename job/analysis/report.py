@@ -19,9 +19,9 @@ from job.core.records import RecipeValue
 from job.runs.results import Results
 
 
-def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False) -> dict[str, bytes]:
+def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False, margin: float | None = None) -> dict[str, bytes]:
     """Write the page; returns the figures it shows by file name, for those who want them as PNG."""
-    found = compare(runs, anyway=anyway)
+    found = compare(runs, anyway=anyway, margin=margin)
     named = {figures.id: run for figures, run in zip(found.figures, runs, strict=True)}
     sides = {label: [named[name] for name in side.runs] for label, side in found.sides.items()}
     with TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ margin_option = click.option(
     "--margin",
     type=click.FloatRange(0, 100, min_open=True, max_open=True),
     metavar="POINTS",
+    callback=lambda _context, _option, value: None if value is None else value / 100,  # a share, as everywhere inside
     help="Test as well whether the accuracies are equal within so many percentage points, such as 0.5 (two one-sided tests).",
 )
 
@@ -41,6 +42,6 @@ def compare(runs: tuple[str, ...], anyway: bool, margin: float | None, strict: b
         raise click.UsageError("Give at least two runs, such as runs/A runs/B.")
     with ThreadPoolExecutor(READERS) as pool:
         results = list(pool.map(read_results, runs))
-    found = comparison.compare(results, anyway=anyway, margin=None if margin is None else margin / 100)
+    found = comparison.compare(results, anyway=anyway, margin=margin)
     click.echo(json.dumps(asdict(found), indent=1) if as_json else text.table(found))
     return 0 if found.decided and not (strict and found.irreproducible) else 1

@@ -2,7 +2,7 @@
 
 import click
 
-from job.cli.compare import READERS
+from job.cli.compare import READERS, margin_option
 
 
 @click.command()
@@ -15,7 +15,8 @@ from job.cli.compare import READERS
     help="Where to write the page (report.html, unless this names a file) and, beside it, the figures as PNG files.",
 )
 @click.option("--anyway", is_flag=True, help="Give a verdict even if the comparison is unfair; it then says so.")
-def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
+@margin_option
+def report(runs: tuple[str, ...], output: str, anyway: bool, margin: float | None) -> None:
     """Write one self-contained page about RUNs (FOLDER/ID or s3://bucket/prefix/ID): figures, curves, statistics, settings that differ.
 
     Where one of them is at work or was stopped, the page shows how far they are, with curves up to the newest checkpoint.
@@ -38,7 +39,7 @@ def report(runs: tuple[str, ...], output: str, anyway: bool) -> None:
         observers = [Observer(run) for run in pool.map(open_run, runs)]
     with TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        figures = write_page(observers, page, anyway=anyway)
+        figures = write_page(observers, page, anyway=anyway, margin=margin)
         store.put(name, page)
     for figure, data in figures.items():
         store.put(figure, data)

@@ -47,6 +47,8 @@ class Row:
     """one of STATES; damaged where that object is not what its type says"""
     reason: str | None = None
     """why it ended, where that is known"""
+    exit_code: int | None = None
+    """of the newest attempt, where it ended"""
     engine: str | None = None
     """`torch → tensorflow` where the run went on in another"""
     recipe: str | None = None
@@ -64,6 +66,15 @@ class Row:
     """that its attempts took, if it is finished; else from its beginning to its last sign of life"""
     age: float | None = None
     """seconds since the last sign of life of a run that is not finished, by the store's clock"""
+
+    @property
+    def advice(self) -> str:
+        """What there is to do, in one sentence; "" where there is nothing."""
+        if self.exit_code == Exit.DIVERGED:
+            return "The same command would diverge again: lower learning_rate, lengthen warmup or set clip_norm, under another --run-id."
+        if self.state in ("interrupted", "failed"):
+            return f"The same command with --run-id {self.run} continues it."
+        return ""
 
 
 def list_runs(store: Store) -> list[Row]:
@@ -220,4 +231,4 @@ def _perhaps_stalled(row: Row, status: Status, now: float) -> Row:
 def _ended(row: Row, end: End) -> Row:
     code = end["exit_code"]
     state = "finished" if code == Exit.DONE else "interrupted" if code in INTERRUPTED else "failed"
-    return replace(_at_work(row, end), state=state, reason=end["reason"])
+    return replace(_at_work(row, end), state=state, reason=end["reason"], exit_code=code)

@@ -13,6 +13,7 @@ from job.core.identity_records import Claim
 from job.core.records import Ending, MetricsLine, RunRecord, Summary
 from job.core.resource_records import AttemptRow
 from job.runs.contributions import Contribution, contributions
+from job.runs.listing import row_of
 from job.runs.predictions import parse_predictions
 from job.runs.reading import lines
 from job.runs.resource_log import resources_of
@@ -90,7 +91,7 @@ def read_results(url: str) -> Results:
     record, summary = run.record(), run.summary()
     assert record is not None
     if summary is None:
-        raise JobError(Exit.USAGE, f"{url}: this run has not ended (no summary.json). Continue it with --run-id {run.id}, or name another.")
+        raise JobError(Exit.USAGE, f"{url}: this run has no results yet. {_how_far(run)}")
     logits, labels = predictions_of(run, record, summary)
     plots = {n.removeprefix("plots/").removesuffix(".png"): final_object(run, summary, n) for n in summary["final"] if n.endswith(".png")}
     return Results(
@@ -106,6 +107,14 @@ def read_results(url: str) -> Results:
         resources=[*resources_of(run)],
         plots=plots,
     )
+
+
+def _how_far(run: Run) -> str:
+    """And what there is to do."""
+    row = row_of(run.store, run.id)
+    if row is None:
+        return "It is gone."
+    return f"It is {row.state}{f': {row.reason}' if row.reason else ''}. {row.advice or '`alexnet watch` shows how far it is.'}"
 
 
 def predictions_of(run: Run, record: RunRecord, summary: Summary) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -25,7 +25,8 @@ class Snapshot:
     """as `alexnet runs` says it: running, interrupted, failed, finished"""
     reason: str | None
     """why it ended, where that is known"""
-    diverged: bool
+    advice: str
+    """what there is to do, in one sentence; "" where there is nothing"""
     age: float | None
     """seconds since the last sign of life, by the store's clock; None of a finished run"""
     status: Status | None
@@ -80,15 +81,6 @@ class Snapshot:
             return (self.steps - self.step) * pace
         return self.status.get("seconds_left") if self.status is not None else None
 
-    @property
-    def advice(self) -> str:
-        """What there is to do, in one sentence; "" where there is nothing."""
-        if self.diverged:
-            return "The same command would diverge again: lower learning_rate, lengthen warmup or set clip_norm, under another --run-id."
-        if self.state in ("interrupted", "failed"):
-            return f"The same command with --run-id {self.id} continues it."
-        return ""
-
 
 class Observer:
     """Looks at a run again and again.  Metrics are fetched only when there is a newer checkpoint."""
@@ -114,7 +106,7 @@ class Observer:
             record=record,
             state=row.state,
             reason=row.reason,
-            diverged=row.state == "failed" and end is not None and end["exit_code"] == Exit.DIVERGED,
+            advice=row.advice,
             age=row.age,
             status=status,
             summary=summary,

@@ -104,7 +104,7 @@ def test_the_page_of_four_runs(runs: Path, tmp_path: Path) -> None:
     for name, engine in (("torch-1", "torch"), ("tensorflow-1", "tensorflow")):
         assert train(engine, runs, name, "--seed", "1").returncode == 0
     urls = [str(runs / name) for name in ("torch", "torch-1", "tensorflow", "tensorflow-1")]
-    result = alexnet("report", *urls, "--output", str(tmp_path / "out"))
+    result = alexnet("report", *urls, "--margin", "3", "--output", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{tmp_path}/out/report.html\n"
     figures = {path.name for path in (tmp_path / "out").iterdir()}
@@ -115,7 +115,8 @@ def test_the_page_of_four_runs(runs: Path, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.html").read_text()
     assert "on average over 2 and 2 seeds" in text
     assert "Seeds needed on each side" in text
-    compared = alexnet("compare", *urls)
+    assert "equal within 3 points" in text
+    compared = alexnet("compare", *urls, "--margin", "3")
     assert compared.returncode == 0
     assert compared.stdout.rstrip().splitlines()[-1] in text.replace("&lt;", "<")
 

@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from job.analysis.progress_page import write_page
+from job.cli.compare import compare
 from job.cli.report import report
 from job.cli.watch import watch
 from job.core.exits import JobError
+from job.runs.results import read_results
 from job.runs.snapshot import Observer, Snapshot
 from job.watch.braille import Curve, plot
 from job.watch.screen import screen
@@ -93,18 +95,22 @@ def test_a_run_at_work(trainer: Trainer) -> None:
 
 def test_a_stopped_run_can_be_continued(stopped: Trainer) -> None:
     run = Observer(stopped.run).snapshot()
-    assert (run.state, run.step, run.diverged) == ("interrupted", STEPS + 3, False)
+    assert (run.state, run.step) == ("interrupted", STEPS + 3)
+    with pytest.raises(JobError, match="no results yet. It is interrupted: stopped by SIGTERM.*The same command with --run-id r continues it"):
+        read_results(url(stopped))
     assert "continues it" in shown(run)
     assert "stopped by SIGTERM" in shown(run)
 
 
 def test_a_diverged_run_is_not_to_be_continued(diverged: Trainer, tmp_path: Path) -> None:
     run = Observer(diverged.run).snapshot()
-    assert (run.state, run.diverged) == ("failed", True)
+    assert run.state == "failed"
     result = CliRunner().invoke(report, [url(diverged), "--output", str(tmp_path / "page.html")])
     assert result.exit_code == 0, result.output
     page = (tmp_path / "page.html").read_text()
-    for text in (shown(run), page):
+    compared = CliRunner().invoke(compare, [url(diverged), url(diverged)])
+    assert isinstance(compared.exception, JobError)
+    for text in (shown(run), page, str(compared.exception)):
         assert "has diverged" in text
         assert "would diverge again" in " ".join(text.split())
         assert "ontinue" not in text
