@@ -96,7 +96,7 @@ def test_a_run_at_work(trainer: Trainer) -> None:
 def test_a_stopped_run_can_be_continued(stopped: Trainer) -> None:
     run = Observer(stopped.run).snapshot()
     assert (run.state, run.step) == ("interrupted", STEPS + 3)
-    with pytest.raises(JobError, match="no results yet. It is interrupted: stopped by SIGTERM.*The same command with --run-id r continues it"):
+    with pytest.raises(JobError, match=r"no results yet\. It is interrupted: stopped by SIGTERM.* with --run-id r continues it\.$"):
         read_results(url(stopped))
     assert "continues it" in shown(run)
     assert "stopped by SIGTERM" in shown(run)
