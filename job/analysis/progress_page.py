@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from job.analysis.formatting import ago, duration, percent
+from job.analysis.page import page
 from job.analysis.pictures import picture
 from job.analysis.report import write_report
 from job.figures.run import accuracy_curves, loss_curves
@@ -32,7 +30,7 @@ def write_page(
             return write_report(list(pool.map(read_results, [run.url for run in runs])), path, anyway=anyway, margin=margin)
     path.parent.mkdir(parents=True, exist_ok=True)
     figures = [draw(run) for run in runs]
-    path.write_text(page(runs, figures, refresh=refresh), encoding="utf-8")
+    path.write_text(progress(runs, figures, refresh=refresh), encoding="utf-8")
     prefix = "run-{}-" if len(runs) > 1 else ""
     return {f"{prefix.format(n)}{name}.png": data for n, own in enumerate(figures, 1) for name, data in own.items()}
 
@@ -49,15 +47,12 @@ def draw(run: Snapshot) -> dict[str, bytes]:
         return {path.stem: path.read_bytes() for path in (accuracy, loss) if path.exists()}
 
 
-def page(runs: Sequence[Snapshot], figures: Sequence[dict[str, bytes]], *, refresh: int | None = None) -> str:
-    environment = Environment(
-        loader=PackageLoader("job.analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    return environment.get_template("progress.html").render(
+def progress(runs: Sequence[Snapshot], figures: Sequence[dict[str, bytes]], *, refresh: int | None = None) -> str:
+    return page(
+        "progress.html",
         title=runs[0].id if len(runs) == 1 else f"{len(runs)} runs at work",
         refresh=refresh,
         runs=[_described(run, own) for run, own in zip(runs, figures, strict=True)],
-        version=version("alexnet-job"),
     )
 
 

@@ -1,16 +1,14 @@
 """One self-contained HTML page about one run or several: no script, no request, light and dark, for screens, phones and paper."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from job.analysis.comparison import Comparison, compare
 from job.analysis.curves import draw
 from job.analysis.evidence import Figures
-from job.analysis.formatting import p_text, percent, points
+from job.analysis.formatting import percent
+from job.analysis.page import page
 from job.analysis.pictures import CURVES, picture
 from job.analysis.run_section import Rows, describe
 from job.analysis.sides_section import describe_sides
@@ -27,20 +25,17 @@ def write_report(runs: Sequence[Results], path: Path, *, anyway: bool = False, m
     with TemporaryDirectory() as folder:
         shared = {file.stem: file.read_bytes() for file in draw(sides, Path(folder))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(runs, found, shared), encoding="utf-8")
+    path.write_text(report_page(runs, found, shared), encoding="utf-8")
     own = {(f"run-{n}-" if len(runs) > 1 else "") + name: data for n, run in enumerate(runs, 1) for name, data in run.plots.items()}
     return {f"{name}.png": data for name, data in {**shared, **own}.items()}
 
 
-def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]) -> str:
+def report_page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]) -> str:
     """`shared`: figures that are not of one run alone."""
-    environment = Environment(
-        loader=PackageLoader("job.analysis"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"percent": percent, "points": points, "p": p_text}
     single, figures = len(runs) == 1, {**(runs[0].plots if len(runs) == 1 else {}), **shared}
     common, own = _recipes([run.record["recipe"] for run in runs])
-    return environment.get_template("report.html").render(
+    return page(
+        "report.html",
         title=runs[0].id if single else f"{len(runs)} runs compared",
         subtitle=_subtitle(runs),
         headline=_headline(runs[0], found.figures[0]) if single else found.verdict,
@@ -51,7 +46,6 @@ def page(runs: Sequence[Results], found: Comparison, shared: Mapping[str, bytes]
         runs=[describe(run, f, recipe) for run, f, recipe in zip(runs, found.figures, own, strict=True)],
         common=common,
         bins=BINS,
-        version=version("alexnet-job"),
     )
 
 
