@@ -145,7 +145,7 @@ def _differences(axes: Axes, labels: Sequence[str], curves: Sequence[Curve], ima
 
 
 def _source(found: Sequence[EpochDifferences]) -> str:
-    seeds, images = "95 % over the seeds (Welch's t)", "95 % over the images, unpaired: a paired test sees more"
+    seeds, images = "95 % over the seeds, on these images (Welch's t)", "95 % over the images, unpaired: a paired test sees more"
     kinds = {one.over_seeds for one in found}
     return seeds if kinds == {True} else images if kinds == {False} else f"{seeds} where there are several, else {images}"
 

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 NAMED = 5
 """things that a sentence names; the table has all of them"""
+ROUNDING = 5e-7
+"""shares below it are 0: four digits of a percentage point do not show them"""
 
 
 def listed(words: Sequence[str]) -> str:
@@ -23,8 +25,10 @@ def percent(share: float) -> str:
 
 
 def points(share: float, *, sign: bool = True, digits: int = 1) -> str:
-    """A difference of two shares in percentage points; with more digits where it would else look like 0."""
-    while share and digits < 4 and not float(f"{100 * share:.{digits}f}"):
+    """A difference of two shares in percentage points; with more digits where it would else look like 0, and without a sign where it is."""
+    if abs(share) < ROUNDING:
+        return f"{0:.{digits}f}"
+    while digits < 4 and not float(f"{100 * share:.{digits}f}"):
         digits += 1
     return f"{100 * share:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 

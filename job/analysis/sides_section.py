@@ -127,7 +127,7 @@ def _change(shares: Sequence[Share | None]) -> str | None:
     first, second = shares
     if not first or not second:
         return "—"
-    return points(second.mean - first.mean) if second.mean != first.mean else "0.0"
+    return points(second.mean - first.mean)
 
 
 def _matrices(found: Comparison) -> list[dict[str, object]]:

@@ -100,7 +100,7 @@ def test_the_difference_has_its_own_scale_and_direction():
     figure = accuracy_figure(SEVERAL)
     axes = figure.axes[2]
     assert "tensorflow minus torch, in points" in texts(figure)
-    assert "over the seeds (Welch's t)" in texts(figure)
+    assert "over the seeds, on these images (Welch's t)" in texts(figure)
     (bars,) = axes.containers
     assert bars.lines[0].get_ydata() == pytest.approx(100 * (np.mean(KERAS, axis=0) - np.mean(TORCH, axis=0)))
     assert axes.get_ylabel() == "points"

@@ -87,6 +87,21 @@ def test_coverage_of_the_interval(images, discordant, share):
     assert held < 0.97 or images * discordant < 5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("images", "wrong", "own"), [(71, 0.1, 0.05), (355, 0.01, 0.01), (355, 0.1, 0.03), (10_000, 0.25, 0.05)])
+def test_false_positives_of_two_networks(images, wrong, own):
+    """One seed on each side: of two networks that are equally good on all images there are, at most 6.5 % are called different.
+
+    Some images are hard for both networks; besides, each takes a share `own` of its own otherwise.
+    """
+    rng, seen, runs = np.random.default_rng(11), 0, 8000
+    for _ in range(runs):
+        hard = rng.random(images, dtype=np.float32) < wrong
+        first, second = (hard ^ (rng.random(images, dtype=np.float32) < own) for _ in range(2))
+        seen += mcnemar(int((first & ~second).sum()), int((~first & second).sum())) < LEVEL
+    assert seen / runs <= 0.065
+
+
 def test_paired_counts():
     labels = np.array([0, 1, 2, 3, 4, 5])
     result = paired(np.array([0, 1, 2, 0, 0, 0]), np.array([0, 0, 0, 3, 0, 1]), labels, names=("old", "new"))
