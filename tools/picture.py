@@ -1,7 +1,7 @@
 """`python -m tools.picture PICTURE.png [WORD…]`: the report of six runs, three seeds in each framework, as Chromium shows it.
 
-Every WORD goes to `alexnet train`; without any, the handwritten digits are trained on, which takes two minutes on two idle cores.  Runs
-that are there, in .work/picture, are not repeated.
+Every WORD goes to `alexnet train`; without any, the handwritten digits are trained on.  Runs that are in .work/picture are not repeated;
+remove that folder before other WORDs.
 """
 
 import os

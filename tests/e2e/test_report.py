@@ -13,11 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from job.analysis.report import write_report
 from job.runs.results import Attempt
 from tests.support.commands import alexnet, environment, train
 from tests.support.made_up import results
+from tools import picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COUNT = """<script>addEventListener("load", () => {
@@ -98,6 +100,16 @@ def test_the_page_of_one_run_which_the_run_itself_wrote(runs: Path, tmp_path: Pa
 def test_the_page_fits_a_phone(runs: Path, tmp_path: Path, names: list[str]) -> None:
     assert alexnet("report", *(str(runs / name) for name in names), "--output", f"{tmp_path}/page.html").returncode == 0
     assert browse(tmp_path / "page.html", tmp_path, width=500)["wide"] is False
+
+
+def test_the_picture_of_a_page(tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    write_report([results("a"), results("b", "tensorflow", noise=3)], tmp_path / "page.html")
+    picture.photograph(CHROMIUM, tmp_path / "page.html", tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as image:
+        assert image.size == (picture.WIDTH, picture.HEIGHT)
+        assert len(image.convert("L").getcolors() or ()) > 50
 
 
 def test_the_page_of_four_runs(runs: Path, tmp_path: Path) -> None:
