@@ -21,7 +21,7 @@ def verdict(found: Evidence, *, anyway: bool = False) -> str:
         return "One run: nothing to compare."
     if unfair and not anyway:
         return f"No verdict: the runs are not comparable, they differ in {shortened([row.what for row in unfair])}.{_why_mixed(unfair)}"
-    prefix = f"Unfair comparison ({shortened([row.what for row in unfair])} differ): " if unfair else ""
+    prefix = f"Unfair comparison ({shortened([row.what for row in unfair])} differ{'s' if len(unfair) == 1 else ''}): " if unfair else ""
     return prefix + " ".join(part for part in (_reproducibility(found), _sentence(found)) if part)
 
 

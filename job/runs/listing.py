@@ -71,7 +71,7 @@ class Row:
     def advice(self) -> str:
         """What there is to do, in one sentence; "" where there is nothing."""
         if self.exit_code == Exit.DIVERGED:
-            return "The same command would diverge again: lower learning_rate, lengthen warmup or set clip_norm, under another --run-id."
+            return "The same command would diverge again: change the recipe, and give another --run-id."
         if self.state in ("interrupted", "failed"):
             return f"The same command with --run-id {self.run} continues it."
         return ""

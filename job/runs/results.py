@@ -114,7 +114,9 @@ def _how_far(run: Run) -> str:
     row = row_of(run.store, run.id)
     if row is None:
         return "It is gone."
-    return f"It is {row.state}{f': {row.reason}' if row.reason else ''}. {row.advice or '`alexnet watch` shows how far it is.'}"
+    state = "failed" if row.state == "failed" else f"is {row.state}"
+    reason = f": {row.reason.rstrip('.')}" if row.reason else ""
+    return f"It {state}{reason}. {row.advice or '`alexnet watch` shows how far it is.'}"
 
 
 def predictions_of(run: Run, record: RunRecord, summary: Summary) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

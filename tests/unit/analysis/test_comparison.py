@@ -114,7 +114,7 @@ def test_a_run_of_two_engines_is_no_side_of_a_comparison_of_engines():
     )
     assert [run.engine for run in found.figures] == ["torch", "torch → tensorflow"]
     assert "UNFAIR: a run of two engines" in text.table(found)
-    assert compare([results("a"), mixed], anyway=True).verdict.startswith("Unfair comparison (engine differ): No difference can be seen")
+    assert compare([results("a"), mixed], anyway=True).verdict.startswith("Unfair comparison (engine differs): No difference can be seen")
     alike = compare([mixed, resumed(results("other", noise=3), at=780)])  # of one label, handed over at another step
     assert alike.decided
     assert alike.verdict.endswith("the possible cause of any difference is changed after step (390 vs 780).")

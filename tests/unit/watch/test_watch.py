@@ -110,6 +110,7 @@ def test_a_diverged_run_is_not_to_be_continued(diverged: Trainer, tmp_path: Path
     page = (tmp_path / "page.html").read_text()
     compared = CliRunner().invoke(compare, [url(diverged), url(diverged)])
     assert isinstance(compared.exception, JobError)
+    assert "this run has no results yet. It failed: step " in str(compared.exception)
     for text in (shown(run), page, str(compared.exception)):
         assert "has diverged" in text
         assert "would diverge again" in " ".join(text.split())
