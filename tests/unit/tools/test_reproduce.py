@@ -48,5 +48,5 @@ def test_the_steps_add_up_to_the_gap():
 def test_each_difference_alone_is_tested_on_the_same_images():
     table = reproduce.alone(TORCH, {"same": TORCH, "padding": BOTH})
     assert "same" in table
-    assert line(table, "same ")[1:] == ["68.0", "%", "+0.0", "−0.04", "to", "+0.04", "p", "=", "1.00", "99.0", "%"]
+    assert line(table, "same ")[1:] == ["68.0", "%", "0.0", "−0.04", "to", "+0.04", "p", "=", "1.00", "99.0", "%"]
     assert line(table, "padding")[1:4] == ["69.0", "%", "+1.0"]
