@@ -15,7 +15,7 @@ from pathlib import Path
 RUNS = Path(".work/picture")
 DIGITS = ("--data", "digits", "--recipe", "digits", "--epochs", "8")
 SEEDS = 3
-WIDTH, HEIGHT = 1100, 1790
+WIDTH, HEIGHT = 1100, 2195
 """pixels of the window: up to the end of the first curves"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

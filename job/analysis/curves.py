@@ -1,6 +1,7 @@
 """Figures of several runs: accuracy, loss and throughput of each side, and how the sides differ from epoch to epoch."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from textwrap import fill
 
@@ -68,7 +69,8 @@ def accuracy_figure(sides: Sides) -> Figure | None:
     test = figure.add_subplot(grid[0, 0])
     train = figure.add_subplot(grid[0, 1], sharey=test)
     _pair(sides, test, train, "accuracy", curves, lambda line: line["train_accuracy"], scale=100)
-    test.set(ylabel="accuracy in %", ylim=(0, 103), yticks=range(0, 101, 20))
+    top = 20 * ceil(max(test.dataLim.y1, train.dataLim.y1) / 20)
+    test.set(ylabel="accuracy in %", ylim=(0, 1.03 * top), yticks=range(0, top + 1, 20))
     if several:
         _differences(figure.add_subplot(grid[1, :]), list(sides), curves, images=len(runs[0].labels))
     return _with_legend(figure)
