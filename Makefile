@@ -38,8 +38,8 @@ test: lint ## everything but the long tests, on two cores
 test-slow: $(STAMP) ## the long tests: many kills, two attempts, outages, images, real CIFAR-10 where it is
 	$(PY) -m pytest -m slow
 
-bench: $(STAMP) ## measure: engines side by side, checkpoints, `alexnet runs` over 2,000 runs
-	$(PY) -m tools.bench
+bench: $(STAMP) ## on a quiet machine, 20 minutes: what the job reaches beside what people run instead; JSON=FILE keeps the figures
+	$(PY) -m tools.bench $(if $(JSON),--json '$(JSON)')
 
 s3: $(DEMO) ## an S3 server on loopback for experiments; prints the variables to export
 	$(PY) -m tests.support.servers

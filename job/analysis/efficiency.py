@@ -16,11 +16,11 @@ def efficiency(
     wall_seconds: float,
     speeds: NDArray[np.float64],
     lines: Sequence[MetricsLine],
-    macs: int,
+    flop: int,
     resources: ResourceFacts,
 ) -> Efficiency:
     """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `speeds`: (steps,) images/s; `lines` of
-    metrics.jsonl; `macs` of the forward pass of one image; `resources`: what `Sampler.stop` told.
+    metrics.jsonl; `flop` of a training step for one image; `resources`: what `Sampler.stop` told.
 
     Energy counts only the epochs that were measured as a whole, so that it belongs to the images by which it is divided."""
     median = float(np.median(speeds)) if speeds.size else None
@@ -29,8 +29,7 @@ def efficiency(
         "wall_seconds": round(wall_seconds, 2),
         "goodput": None if (share := goodput(totals, wall_seconds)) is None else round(share, 4),
         "images_per_second_p5": float(np.percentile(speeds, 5)) if speeds.size else None,
-        # forward, and twice as much backward (Kaplan et al. 2020, section 2.1); a multiply-accumulate is two operations
-        "flop_per_second": None if median is None else median * 6 * macs,
+        "flop_per_second": None if median is None else median * flop,
         "resources": resources,
     }
     measured = [line for line in lines if line["kind"] == "epoch" and line.get("energy_joules")]
@@ -55,7 +54,7 @@ def closing_lines(summary: Summary) -> list[str]:
     found = [f"time: {parts}{share}"]
     if summary["flop_per_second"] is not None:
         low, flop = summary["images_per_second_p5"], summary["flop_per_second"]
-        found.append(f"speed: {speed_text(summary)} in the median, {low:.0f} at the 5th percentile, {_flop(flop)}")
+        found.append(f"speed: {speed_text(summary)} in the median, {low:.0f} at the 5th percentile, {flop_text(flop)}")
     memory = {"host": summary.get("peak_host_memory_bytes"), "GPU": resources.get("peak_gpu_memory_bytes")}
     peaks = ", ".join(f"{size / 1e9:.2f} GB of the {whose}'s" for whose, size in memory.items() if size)
     found += [f"memory: at most {peaks}"] if peaks else []
@@ -73,7 +72,7 @@ def speed_text(summary: Summary) -> str:
     return ", ".join(f"{one['images_per_second']:.0f} images/s by {one['engine']} on {one['device']}" for one in several)
 
 
-def _flop(rate: float) -> str:
+def flop_text(rate: float) -> str:
     """With the largest prefix from M to P that leaves at least 1."""
     for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if rate >= size:

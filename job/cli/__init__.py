@@ -34,6 +34,7 @@ COMMANDS = (
     "trace",
     "parity",
     "doctor",
+    "bench",
 )
 """each is the function `NAME` of the module `job.cli.NAME`, which is imported when the command is used"""
 

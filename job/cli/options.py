@@ -46,6 +46,7 @@ spool = setting(
     type=click.Path(path_type=Path),
     help="Folder in which uploads wait. Default: in a local --output, else in the folder for temporary files.",
 )
+threads = setting("--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that the container may use.")
 grace = seconds("--grace", 30.0, "Time between SIGTERM and SIGKILL; the last checkpoint must be stored within it.")
 
 

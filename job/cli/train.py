@@ -96,7 +96,7 @@ class Display:
     help="Go on with a run whose last steps were taken in the other framework; its result is of both, and cannot be compared.",
 )
 @options.device
-@options.setting("--threads", metavar="N", type=click.IntRange(1, 1024), help="CPU threads. Default: the CPUs that the container may use.")
+@options.threads
 @options.setting(
     "--init-from",
     metavar="FILE|URL|RUN",

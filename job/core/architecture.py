@@ -103,6 +103,12 @@ class Architecture:
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def flop(self) -> int:
+        """Floating-point operations of a training step for one image: two for each multiply-accumulate of the forward pass, and twice as
+        many backward (Kaplan et al. 2020, section 2.1), but none for a gradient of the image itself."""
+        return 6 * self.macs - 2 * self.layers[0].macs
+
 
 def alexnet(
     *,

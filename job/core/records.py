@@ -349,7 +349,7 @@ class Efficiency(TypedDict):
     images_per_second_p5: float | None
     """training images in each second, the 5th percentile over the steps that `images_per_second` is of"""
     flop_per_second: float | None
-    """floating-point operations in each second: six for each multiply-accumulate of the forward pass"""
+    """floating-point operations in each second: six for each multiply-accumulate of the forward pass, four in the first convolution"""
     resources: ResourceFacts
     """what the attempt that finished the run used"""
     energy_joules_per_epoch: NotRequired[float]

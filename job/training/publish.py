@@ -138,7 +138,7 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
             wall_seconds=wall_seconds(rows, outcome.run.attempt, outcome.wall_seconds),
             speeds=speeds[[*speeds][-1]],
             lines=outcome.lines,
-            macs=outcome.architecture.macs,
+            flop=outcome.architecture.flop,
             resources=outcome.resources,
         ),
         "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint, epochs=epochs, tested=chosen["epoch"]),

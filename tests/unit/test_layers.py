@@ -28,6 +28,7 @@ ROOMS = {
     "training": {"core", "storage", "runs", "data", "engines", "telemetry", "figures", "analysis"},
     "watch": {"core", "storage", "runs", "figures", "analysis"},
     "doctor": {"core", "storage", "runs", "data", "engines", "telemetry", "training"},
+    "bench": {"core", "engines", "telemetry", "analysis"},
 }
 """room → the rooms that it may import; `cli` may import all"""
 

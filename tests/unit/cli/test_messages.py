@@ -25,6 +25,7 @@ CALLS = {
     "trace": [["--engine", "torch", "--output", SIGNED, "--steps", "0"]],
     "parity": [[SIGNED, SIGNED]],
     "doctor": [["--output", SIGNED, "--no-such"]],
+    "bench": [[SIGNED]],
 }
 
 

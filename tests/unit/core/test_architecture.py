@@ -10,6 +10,7 @@ from job.core.architecture import MIN_IMAGE_SIZE, alexnet, same_padding
 def test_parameters_and_operations():
     assert alexnet().parameters == 57_044_810
     assert alexnet(classes=1000).parameters == 61_100_840  # torchvision's own figure
+    assert alexnet().flop == pytest.approx(4.12e9, rel=1e-3)  # 3 × 2 × macs, less the gradient of the images
     assert alexnet(classes=1000).macs == pytest.approx(714.2e6, rel=1e-3)  # torchvision: 0.71 GFLOPS
 
 
