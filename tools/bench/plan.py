@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from job.bench.machine import Machine
 from job.core.exits import JobError
+from job.engines.host import BF16_FLAGS
 
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 ENGINES = ("torch", "tensorflow")
 
 
