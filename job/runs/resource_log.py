@@ -1,11 +1,13 @@
 """The resource samples of a run, as readers get them: from thousands of small objects, in memory that does not grow with these."""
 
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from job.core.exits import Exit, JobError
 from job.core.resource_records import AttemptRow, ResourceRow
 from job.core.thinning import ThinnedRows
+from job.core.validation import LARGEST
 from job.runs.reading import sound_lines
 from job.runs.run import ATTEMPT, Run
 from job.storage.errors import NotFound
@@ -61,4 +63,10 @@ def _bytes(run: Run, key: str) -> bytes:
 
 
 def _rows(data: bytes) -> list[ResourceRow]:
-    return sound_lines(ResourceRow, b"\n".join(line for line in data.splitlines() if len(line) <= ROW_BYTES))
+    found: list[ResourceRow] = sound_lines(ResourceRow, b"\n".join(line for line in data.splitlines() if len(line) <= ROW_BYTES))
+    return [row for row in found if all(map(_is_plausible, (row, *row.get("gpus", ()))))]
+
+
+def _is_plausible(figures: Mapping[str, object]) -> bool:
+    """Can sums over a run's rows be trusted to stay finite?"""
+    return all(-LARGEST < value < LARGEST for value in figures.values() if isinstance(value, int | float))

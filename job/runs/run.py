@@ -180,6 +180,11 @@ class Run:
         folders = self.store.folders(self.key("checkpoints") + "/")
         return sorted((name for name in map(CheckpointName.parse, folders) if name is not None), reverse=True)
 
+    def complete_checkpoints(self) -> list[CheckpointName]:
+        """Those that have a manifest, in no order."""
+        keys = [entry.key.split("/") for entry in self.store.list(self.key("checkpoints") + "/")]
+        return [name for *_, folder, file in keys if file == MANIFEST and (name := CheckpointName.parse(folder))]
+
     def fetch_checkpoint(self, name: CheckpointName, folder: Path) -> Checkpoint:
         """Copy and verify.  Raises JobError (65), naming the object."""
         manifest = self.manifest("checkpoints", str(name))
@@ -187,7 +192,11 @@ class Run:
             raise JobError(Exit.DATA, "its MANIFEST.json is missing, so it was never completed or is being deleted")
         target = folder / str(name)
         target.mkdir(parents=True, exist_ok=True)
+        sizes = {entry.key.rpartition("/")[2]: entry.size for entry in self.store.list(self.key("checkpoints", str(name)) + "/")}
         for file in CHECKPOINT_FILES:
+            listed = manifest.files.get(file)
+            if listed and sizes.get(file, listed.size) != listed.size:  # before it fills the disk
+                raise JobError(Exit.DATA, f"{file} has {sizes[file]:,} bytes, its manifest says {listed.size:,}")
             try:
                 self.store.download(self.key("checkpoints", str(name), file), target / file)
             except NotFound:

@@ -43,18 +43,24 @@ class BestModel:
         """The weights of the checkpoint that `progress` calls the best: another one than before where that is damaged or gone.
 
         None: it is `newest`, or there is none.  `leftovers`: what may lie on this disk.  Raises StoreError."""
-        unfit = set[CheckpointName]()
+        lost, unfit = progress.best_accuracy, set[CheckpointName]()
+        model = None
         while (name := CheckpointName.parse(progress.best or "")) and name != newest:
             try:
-                return self._weights(name, progress.epochs, leftovers)
+                model = self._weights(name, progress.epochs, leftovers)
+                break
             except JobError as error:
                 if error.code is not Exit.DATA:
                     raise
                 self._attempt.say(f"checkpoint {name} is left out: {error}")
             unfit.add(name)
             self._attempt.run.damaged.add(name)
-            self._fall_back(progress, {newest, *self._retained(leftovers)} - unfit)
-        return None
+            _choose_best(progress, {newest, *self._retained(leftovers)} - unfit)
+        if unfit:
+            left = f"the best of the checkpoints that are left is {name} ({progress.best_accuracy:.2%})"
+            to_come = "no other checkpoint of an epoch's end is left, so the best of the epochs to come will count"
+            self._attempt.say(f"the weights that were best on the validation images ({lost:.2%}) are lost; {left if name else to_come}")
+        return model
 
     def _weights(self, name: CheckpointName, epochs: list[EpochLine], leftovers: Leftovers | None) -> Path:
         """Raises JobError (65) where they are damaged or gone, or of an attempt whose steps are not this run's."""
@@ -77,20 +83,19 @@ class BestModel:
         """Checkpoints that will be there when the run ends.  What waits is delivered first, since retention follows each delivery."""
         if not self._attempt.is_delivered():
             return ()
-        return {*self._attempt.retried(self._attempt.run.checkpoint_names), *(leftovers.checkpoints if leftovers else ())}
+        stored = self._attempt.retried(self._attempt.run.complete_checkpoints)
+        return {*stored, *(leftovers.checkpoints if leftovers else ())}
 
-    def _fall_back(self, progress: Progress, names: set[CheckpointName]) -> None:
-        """Let `progress` call the best of these the best, or none."""
-        lines = {name: line for name in names if (line := _line_of(name, progress.epochs))}
-        accuracies = {name: line["validation_accuracy"] for name, line in lines.items() if "validation_accuracy" in line}
-        lost = f"the weights that were best on the validation images ({progress.best_accuracy:.2%}) are lost"
-        if not accuracies:
-            progress.record_best(None, -1.0)
-            self._attempt.say(f"{lost}, and no checkpoint of another epoch's end is left; the best of the epochs to come counts")
-            return
-        best = max(accuracies, key=lambda name: (accuracies[name], -name.step, name.attempt))
+
+def _choose_best(progress: Progress, names: set[CheckpointName]) -> None:
+    """Let `progress` call the best of these the best, or none."""
+    lines = {name: line for name in names if (line := _line_of(name, progress.epochs))}
+    accuracies = {name: line["validation_accuracy"] for name, line in lines.items() if "validation_accuracy" in line}
+    best = max(accuracies, key=lambda name: (accuracies[name], -name.step, name.attempt), default=None)
+    if best is None:
+        progress.record_best(None, -1.0)
+    else:
         progress.record_best(str(best), accuracies[best])
-        self._attempt.say(f"{lost}; the best of the checkpoints that are left is {best} ({accuracies[best]:.2%})")
 
 
 def _line_of(name: CheckpointName, epochs: list[EpochLine]) -> EpochLine | None:

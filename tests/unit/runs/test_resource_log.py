@@ -81,11 +81,13 @@ def test_what_is_no_segment_of_ours_is_passed_over(tmp_path: Path) -> None:
     (place / "resources-0003.jsonl").write_bytes(bytes(range(256)))
     long = {**sample(7), "gpus": [{**GPU, "throttle_reasons": ["x" * 100_000]}]}
     (place / "resources-0004.jsonl").write_text(json.dumps(long) + "\n" + json.dumps(sample(30)) + "\n")
+    beyond = [{**sample(8), "interval_seconds": 1e308}, {**sample(9), "gpus": [{**GPU, "power_watts": -1e308}]}]
+    (place / "resources-0007.jsonl").write_text("".join(json.dumps(row) + "\n" for row in beyond))
     (place / "resources-0005.jsonl").write_text("[" * 100_000)
     (place / "resources-x.jsonl").write_text(json.dumps(sample(31)) + "\n")
     run = Run(FolderStore(tmp_path), "r")
     assert [row["time"] for row in resources_of(run)] == [*range(25), 30]
-    (place / "resources-0006.jsonl").write_bytes((place / "resources-0002.jsonl").read_bytes())
+    (place / "resources-0008.jsonl").write_bytes((place / "resources-0002.jsonl").read_bytes())
     run.attempt = SECOND
     assert describe_previous_attempt(run) == f"attempt {FIRST} ended without a word: killed, or its node was lost"
 

@@ -149,7 +149,7 @@ def test_none_is_left_and_the_best_of_those_to_come_counts(trainer: Trainer) -> 
     assert cut(trainer, EPOCH + 5) is Exit.TERMINATED
     flip(trainer, EPOCH)
     assert trainer.attempt(RECIPE) is Exit.DONE
-    assert "no checkpoint of another epoch's end is left; the best of the epochs to come counts" in trainer.log.text
+    assert "are lost; no other checkpoint of an epoch's end is left, so the best of the epochs to come will count" in trainer.log.text
     check_result(trainer, epoch=2)
 
 
@@ -202,3 +202,14 @@ def test_one_that_only_this_disk_has(trainer: Trainer, monkeypatch: pytest.Monke
     assert "checkpoint step-00000010-0001-" in trainer.log.text, "was left on this disk"
     assert (trainer.summary["model_epoch"], lost(trainer)) == (1, [])
     trainer.store.get(f"r/{trainer.summary['model']}")
+
+
+def test_a_checkpoint_that_would_fill_the_disk(trainer: Trainer) -> None:
+    """It is not fetched: the listing tells its size."""
+    assert cut(trainer, 2 * EPOCH + 5) is Exit.TERMINATED
+    for step in (EPOCH, 2 * EPOCH + 5):
+        with (folder_of(trainer, step) / "model.safetensors").open("ab") as file:
+            file.truncate(1 << 40)  # sparse
+    assert trainer.attempt(RECIPE) is Exit.DONE
+    assert trainer.log.text.count("model.safetensors has 1,099,511,627,776 bytes, its manifest says ") == 2
+    check_result(trainer, epoch=2)
