@@ -108,6 +108,7 @@ POLICY: dict[str, Any] = {
     f"{POD}.securityContext.runAsUser": lambda uid: uid > 0,
     f"{POD}.securityContext.fsGroup": lambda gid: gid > 0,
     f"{POD}.securityContext.seccompProfile.type": "RuntimeDefault",
+    f"{POD}.nodeSelector": lambda found: found.get("kubernetes.io/arch") == "amd64",
     f"{POD}.tolerations": tolerates_gpu,
     f"{POD}.volumes": volumes,
     f"{POD}.volumes.2.emptyDir.medium": "Memory",

@@ -10,12 +10,17 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.cluster.jobs import BUCKET, GPU, OUTPUT, Cluster, expect, ours, stored_step
-from tests.cluster.kubectl import Failed, kustomize, read, until
+from tests.cluster.kubectl import ROOT, Failed, kustomize, read, until
 from tests.support.disturbances import EPOCHS, delete, disturb, evict, follow, kill, undisturbed
 from tests.support.peaks import limits, record
 
-VARIANTS = ["k8s", "k8s-variants/example", "30-epochs", "pretrained", "spot", "kueue", "seeds", "spool-pvc", "kueue+spot+30-epochs"]
-FILES = [f"k8s/{name}.yaml" for name in ("torch-job", "tf-job", "storage", "networkpolicy")]
+VARIANTS = [
+    "k8s",
+    "k8s-variants/example",
+    *sorted(p.parent.name for p in (ROOT / "k8s-variants").glob("*/kustomization.yaml") if p.parent.name != "example"),
+    "kueue+spot+30-epochs",
+]
+FILES = [f"k8s/{name}.yaml" for name in ("torch-job", "tf-job", "store/storage", "dataset/push", "networkpolicy")]
 
 Row = Callable[[Cluster], str]
 
@@ -32,10 +37,10 @@ def dry_run(c: Cluster) -> str:
 
 
 def storage(c: Cluster) -> str:
-    """storage.yaml"""
+    """k8s/store"""
     c.make_secret()
-    c.k.apply(*ours(read("k8s/storage.yaml")))
-    c.k.complete("alexnet-bucket", 300)
+    c.k.apply(*kustomize("k8s/store"))
+    c.k("rollout", "status", "deploy/alexnet-s3", "--timeout=100s")
     phase = c.k.get("pvc", "alexnet-s3")["status"]["phase"]
     expect(phase == "Bound", f"the claim is {phase}")
     who = c.k("exec", "deploy/alexnet-s3", "--", "id", "-u").strip()
@@ -53,7 +58,7 @@ def storage(c: Cluster) -> str:
         finally:
             c.secret["AWS_SECRET_ACCESS_KEY"] = right
     expect(names == [BUCKET], f"buckets {names}")
-    return "PVC bound, bucket made, uid 65532, read-only root, a wrong key refused"
+    return "PVC bound, bucket made by the store's own image, uid 65532, read-only root, a wrong key refused"
 
 
 def both_engines(c: Cluster) -> str:

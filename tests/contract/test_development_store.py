@@ -1,6 +1,8 @@
-"""k8s/storage.yaml's store, started as the manifest says but for its ports and folder: what it lets in without a key."""
+"""The store of k8s/store, started as the manifest says but for its ports and folder: what it lets in without a key."""
 
 import os
+import subprocess
+import sysconfig
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from tests.support.servers import Server, weed_of_manifest
 
-MANIFEST = Path(__file__).parents[2] / "k8s/storage.yaml"
+MANIFEST = Path(__file__).parents[2] / "k8s/store/storage.yaml"
 DOCUMENTS = {document["kind"]: document for document in yaml.safe_load_all(MANIFEST.read_text())}
 CONTAINER = DOCUMENTS["Deployment"]["spec"]["template"]["spec"]["containers"][0]
 
@@ -74,9 +76,22 @@ def test_nobody_brings_keys_of_his_own(store: Server, method: str) -> None:
         session.client("s3", endpoint_url=store.endpoint, config=Config(proxies={})).list_buckets()
 
 
+def make_bucket(store: Server) -> str:
+    """What the hook prints, with this server's ports in it."""
+    shell, option, script = CONTAINER["lifecycle"]["postStart"]["exec"]["command"]
+    master, filer = (f"{http}.{grpc_port}" for http, grpc_port in (store.ports[2:4], store.ports[6:8]))
+    script = script.replace(":9333", f":{master}").replace(":8888", f":{filer}")
+    path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "WEED_JWT_FILER_SIGNING_KEY": store.secret}
+    return subprocess.run([shell, option, script], env=variables, capture_output=True, text=True, check=True, timeout=90).stdout
+
+
 def test_it_stores(store: Server) -> None:
+    """In the bucket that the container's own hook makes, and which a container that starts again finds."""
     client, data = store.client(), os.urandom(6 << 20)
-    client.create_bucket(Bucket="alexnet")
+    for answer in ("created bucket alexnet", "already exists"):
+        assert answer in make_bucket(store)
+    assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["alexnet"]
     upload = client.create_multipart_upload(Bucket="alexnet", Key="r/large")["UploadId"]
     part = client.upload_part(Bucket="alexnet", Key="r/large", UploadId=upload, PartNumber=1, Body=data)
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}

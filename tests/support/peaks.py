@@ -25,17 +25,17 @@ def size(text: str) -> int:
 
 def limits(name: str) -> tuple[int, int, int]:
     """(requested memory, limit of memory, limit of disk) in bytes of the container with that image in the manifests; 0: no limit."""
-    for document in (d for path in ("torch-job", "tf-job", "storage") for d in read(f"k8s/{path}.yaml")):
+    for document in (d for path in ("torch-job", "tf-job", "store/storage") for d in read(f"k8s/{path}.yaml")):
         for container in document.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-            if label(container["image"], container["name"]) == name:
+            if label(container["image"]) == name:
                 resources = container["resources"]
                 disk = resources["limits"].get("ephemeral-storage")
                 return size(resources["requests"]["memory"]), size(resources["limits"]["memory"]), size(disk) if disk else 0
     raise KeyError(name)
 
 
-def label(image: str, container: str) -> str:
-    return image.rpartition("/")[2].partition(":")[0] if container != "bucket" else container
+def label(image: str) -> str:
+    return image.rpartition("/")[2].partition(":")[0]
 
 
 class Sampler:
@@ -65,7 +65,7 @@ class Sampler:
             if pods.returncode:
                 continue
             images = {
-                (pod["metadata"]["name"], container["name"]): label(container["image"], container["name"])
+                (pod["metadata"]["name"], container["name"]): label(container["image"])
                 for pod in json.loads(pods.stdout)["items"]
                 for container in pod["spec"]["containers"]
             }
