@@ -47,19 +47,22 @@ s3: $(DEMO) ## an S3 server on loopback for experiments; prints the variables to
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REGISTRY ?=
 BASE_IMAGE ?=
+PLATFORM ?= linux/amd64
 DOCKER ?= $(firstword $(wildcard /usr/bin/docker) docker)
 IMAGES := torch tf
 SECRETS = $(foreach s,ca apt.conf pip.conf,$(if $($(s)),--secret id=$(s)$(comma)src=$($(s))))
 comma := ,
 IMAGE = $(if $(REGISTRY),$(REGISTRY:%/=%)/)alexnet-$(1):$(TAG)
 
-build: $(IMAGES:%=build-%) ## both images; BASE_IMAGE=, TAG=, REGISTRY=, and for a firewall ca=FILE pip.conf=FILE apt.conf=FILE
+build: $(IMAGES:%=build-%) ## both images, each with its bill of materials and provenance in build/; BASE_IMAGE=, TAG=, REGISTRY=, and for a firewall ca=FILE pip.conf=FILE apt.conf=FILE
 
 build-%:
-	DOCKER_BUILDKIT=1 $(DOCKER) build -f Dockerfile.$* -t $(call IMAGE,$*) -t alexnet-$* $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
-	    --build-arg VERSION=$(TAG) --build-arg REVISION=$$(git describe --always --dirty 2>/dev/null || echo unknown) \
+	DOCKER_BUILDKIT=1 $(DOCKER) build --platform $(PLATFORM) -f Dockerfile.$* -t $(call IMAGE,$*) -t alexnet-$* $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	    --build-arg VERSION=$(TAG) --build-arg REVISION=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown) \
+	    --build-arg SOURCE=$$(git config --get remote.origin.url | sed 's|//[^/@]*@|//|') \
 	    --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(SECRETS) .
 	@$(DOCKER) image inspect --format '$(call IMAGE,$*): {{.Size}} bytes' $(call IMAGE,$*)
+	@python3 -m tools.image_records --docker $(DOCKER) $(call IMAGE,$*) Dockerfile.$*
 
 push: ## both images, to REGISTRY
 	@test -n '$(REGISTRY)' || { echo 'push: REGISTRY is empty. Give one, for example make push REGISTRY=ghcr.io/you'; exit 2; }

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -74,8 +75,40 @@ def test_labels_and_settings(name):
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     assert labels["title"] == f"alexnet-{name}"
     assert labels["version"] == docker.TAG
-    assert labels["revision"] not in ("", "unknown")
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", labels["revision"])
+    assert labels["base.name"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}Z", labels["created"])
+
+
+STUB = "int answer(void) { return 42; }"
+LOAD = "import ctypes; print(ctypes.CDLL('libstub.so').answer())"
+
+
+def test_a_driver_where_gke_mounts_it(name, tmp_path):
+    """At /usr/local/nvidia, without a variable: the loader finds its libraries, and the shell its programs."""
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "bin").mkdir()
+    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(tmp_path / "lib64" / "libstub.so")]
+    subprocess.run(command, input=STUB, text=True, check=True)
+    (tmp_path / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho here\n")
+    (tmp_path / "bin" / "nvidia-smi").chmod(0o755)
+    tmp_path.chmod(0o755)
+    script = f'nvidia-smi && /opt/alexnet/bin/python -c "{LOAD}"'
+    assert shell(name, script, "--volume", f"{tmp_path}:/usr/local/nvidia:ro").split() == ["here", "42"]
+
+
+def test_the_bill_of_materials_names_what_is_in_the_image(name):
+    built(name, *docker.engine_or_skip())
+    bill = json.loads((docker.ROOT / f"build/alexnet-{name}-test.spdx.json").read_text())
+    found = {(package["name"], package["versionInfo"]) for package in bill["packages"]}
+    listing = "from importlib.metadata import distributions as all; [print(d.metadata['Name'], d.version) for d in all()]"
+    lines = shell(name, f'/opt/alexnet/bin/python -c "{listing}"').lower().replace("_", "-").splitlines()
+    inside = {tuple(line.split()) for line in lines}
+    assert inside <= found
+    assert {"tini", "ca-certificates"} <= {package for package, _ in found}
+    statement = json.loads((docker.ROOT / f"build/alexnet-{name}-test.provenance.json").read_text())
+    digest = docker.docker("image", "inspect", "--format", "{{.Id}}", docker.image(name)).stdout.strip().removeprefix("sha256:")
+    assert statement["subject"] == [{"name": docker.image(name), "digest": {"sha256": digest}}]
 
 
 def test_train_to_a_volume_under_an_unknown_user(name, volume):
@@ -198,9 +231,14 @@ def small_source(folder: Path) -> Path:
             (folder / part / file.name).chmod(0o755)
     (folder / "job").mkdir()
     (folder / "job" / "__init__.py").write_text("")
-    lock = (docker.ROOT / "requirements/torch.txt").read_text()
-    (folder / "requirements" / "torch.txt").write_text(re.search(r"^jmespath==(?:.*\\\n)+.*\n", lock, re.M)[0])
+    write_lock(folder, "jmespath")
     return folder
+
+
+def write_lock(source: Path, *packages: str) -> None:
+    lock = (docker.ROOT / "requirements/torch.txt").read_text()
+    chosen = [re.search(rf"^{package}==(?:.*\\\n)+.*\n", lock, re.M)[0] for package in packages]
+    (source / "requirements" / "torch.txt").write_text("".join(chosen))
 
 
 @pytest.fixture
@@ -255,6 +293,18 @@ def holds(image: Path, text: bytes) -> bool:
                 if any(text in (layer.extractfile(each) or file).read() for each in layer if each.isfile()):
                     return True
     return False
+
+
+def test_what_did_not_change_is_not_pulled_again(small, tmp_path):
+    """Built anew without any cache, a layer has the same digest; another package changes its own layer alone."""
+    found = []
+    for other in ("jmespath", "six"):
+        write_lock(tmp_path / "source", other, "nvidia-ml-py")
+        done = small()
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(json.loads(docker.docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", "alexnet-small:test").stdout))
+    venv, nvidia, framework, others, _package, _workdir = (first == second for first, second in list(zip(*found, strict=True))[-6:])
+    assert (venv, nvidia, framework, others) == (True, True, True, False)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ def make(*words):
 @pytest.mark.parametrize("name", ["torch", "tf"])
 def test_build_takes_base_tag_registry_and_secrets(name):
     printed = make("-n", "build", "BASE_IMAGE=base:1", "TAG=7", "REGISTRY=r.example/you/", "ca=/x/ca", "pip.conf=/x/pip").stdout
-    assert f"build -f Dockerfile.{name} -t r.example/you/alexnet-{name}:7 -t alexnet-{name} --build-arg BASE_IMAGE=base:1" in printed
+    assert f"build --platform linux/amd64 -f Dockerfile.{name} -t r.example/you/alexnet-{name}:7 -t alexnet-{name} " in printed
+    assert "--build-arg BASE_IMAGE=base:1 " in printed
     assert "--secret id=ca,src=/x/ca" in printed
     assert "--secret id=pip.conf,src=/x/pip" in printed
     assert "apt.conf" not in printed
+    assert f"r.example/you/alexnet-{name}:7 Dockerfile.{name}\n" in printed
 
 
 def test_build_needs_no_argument():
