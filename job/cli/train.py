@@ -1,76 +1,20 @@
 """`alexnet train`."""
 
-import json
 import os
 import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
 import click
-from tqdm import tqdm
 
-from job.analysis.formatting import duration
 from job.cli import options
+from job.cli.display import Display, leave_message
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe, to_toml
 from job.storage.files import without_secrets
 from job.training.options import Options
 from job.training.stopping import Stopped, StopSignal
-
-
-class Display:
-    """A progress bar on a terminal, plain lines in a log, or an object of JSON for each line."""
-
-    def __init__(self, form: str = "auto") -> None:
-        self.bar: tqdm[Any] | None = None
-        self.tenth = -1
-        """of the download in progress, as shown last"""
-        self.json = form == "json"
-        self.terminal = form == "auto" and sys.stderr.isatty()
-
-    def say(self, line: str, **facts: Any) -> None:
-        stamp = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "message": line}
-        with self._reader_may_be_gone():
-            if self.terminal:
-                tqdm.write(line, file=sys.stderr)
-                return
-            print(json.dumps(stamp | facts) if self.json else f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
-
-    def show(self, step: int, total: int, loss: float, speed: float, left: float) -> None:
-        if not self.terminal:
-            facts = {"step": step, "steps": total, "loss": loss, "images_per_second": speed, "seconds_left": left} if self.json else {}
-            self.say(f"step {step}/{total}: loss {loss:.4f}, {speed:.0f} images/s, {duration(left)} left", **facts)
-            return
-        with self._reader_may_be_gone():
-            if self.bar is None:
-                form = "{l_bar}{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
-                self.bar = tqdm(total=total, initial=step, bar_format=form, file=sys.stderr, dynamic_ncols=True)
-            self.bar.update(step - self.bar.n)
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {speed:.0f} images/s, {duration(left)} left")
-
-    def show_download(self, received: int, total: int | None) -> None:
-        tenth = received * 10 // total if total else received // 10_000_000
-        if tenth != self.tenth:
-            self.tenth = tenth
-            self.say(f"downloading: {received / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"downloading: {received / 1e6:.0f} MB")
-
-    def close(self) -> None:
-        if self.bar is not None:
-            with self._reader_may_be_gone():
-                self.bar.close()
-
-    @contextmanager
-    def _reader_may_be_gone(self) -> Iterator[None]:
-        """A pipe whose reader has ended, a terminal that was closed: the run goes on without a word."""
-        try:
-            yield
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 @click.command()
@@ -132,7 +76,15 @@ class Display:
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
     show_default=True,
-    help="auto: a progress bar on a terminal, else text.",
+    help="auto: a progress bar on a terminal, else text; json: an object for each line.",
+)
+@options.setting(
+    "--metrics-port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Where Prometheus finds epoch, step, loss, speed and more; 0: nowhere.",
 )
 @options.setting("--dry-run", is_flag=True, help="Print the resolved recipe and end.")
 def train(**values: Any) -> int:
@@ -152,12 +104,16 @@ def train(**values: Any) -> int:
     try:
         from job.training import start
 
-        return start.train(recipe, _options(values), stop, display)
+        code = start.train(recipe, _options(values), stop, display)
     except Stopped:
-        display.say("stopped before any progress: nothing was stored")
-        return Exit.INTERRUPTED if stop.number == signal.SIGINT else Exit.NOT_STORED
+        display.say("stopped before any progress: nothing was stored", event="stopped")
+        code = Exit.INTERRUPTED if stop.number == signal.SIGINT else Exit.NOT_STORED
+    except Exception as error:
+        return display.fail(error)
     finally:
         display.close()
+    leave_message(display.newest)
+    return code
 
 
 def _check(recipe: Recipe, values: dict[str, Any]) -> None:

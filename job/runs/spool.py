@@ -79,6 +79,8 @@ class Spool:
         """what the store said last, as long as it takes no uploads"""
         self.stored_step = -1
         """of the newest checkpoint that this attempt has in the store"""
+        self.stored_at: float | None = None
+        """time.monotonic() when it had got there"""
         self.upload_seconds: float | None = None
         """that the delivery of the last checkpoint took"""
         self._checkpoints: deque[Upload] = deque()
@@ -304,7 +306,8 @@ class Spool:
                 upload.refused = None
         if upload.step is not None:
             assert upload.begun is not None
-            self.stored_step, self.upload_seconds = upload.step, time.monotonic() - upload.begun
+            self.stored_step, self.stored_at = upload.step, time.monotonic()
+            self.upload_seconds = self.stored_at - upload.begun
             shutil.rmtree(upload.folder, ignore_errors=True)
             self._prune(upload.best)
 

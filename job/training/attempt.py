@@ -28,6 +28,7 @@ from job.storage.errors import StoreError
 from job.storage.files import encoded, new_file_beside
 from job.telemetry.host import peak_memory
 from job.telemetry.sampler import Sampler
+from job.training.display import Say
 from job.training.options import Options
 from job.training.progress import Progress
 from job.training.stopping import Stopped, StopSignal
@@ -70,7 +71,7 @@ class Attempt:
         progress: Progress,
         options: Options,
         stop: StopSignal,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         self.run, self.claim, self.stop, self.say = run, claim, stop, say
         self.engine = claim["engine"]
@@ -220,7 +221,7 @@ class Attempt:
             threading.Event().wait()  # the watchdog is ending the process
         ending = self._finish(error)
         if ending.message:
-            self.say(ending.message)
+            self.say(ending.message, event="stopped")
         if ending.error:
             raise ending.error from None
         return isinstance(error, Stopped | KeyboardInterrupt)
@@ -231,7 +232,7 @@ class Attempt:
         if not self._ended.acquire(blocking=False):
             return None
         ending = self._finish(error)
-        self.say(f"{ending.error or ending.message}")
+        self.say(f"{ending.error or ending.message}", level="error", event="error", exit_code=ending.code)
         return ending.code
 
     def _finish(self, error: BaseException | None) -> Ending:

@@ -148,7 +148,9 @@ class Training:
             f"epoch {line['epoch']}/{self.recipe.epochs}: training loss {line['train_loss']:.4f}, "
             f"training accuracy {line['train_accuracy']:.2%}, {held_out}"
             f"test accuracy {line['test_accuracy']:.2%} (top-5 {line['test_top5_accuracy']:.2%}), "
-            f"{line['images_per_second'] or 0:.0f} images/s"
+            f"{line['images_per_second'] or 0:.0f} images/s",
+            event="epoch",
+            **{name: value for name, value in line.items() if name not in ("kind", "time")},
         )
         self.warn_of_chance(line)
         self.checkpoint()
@@ -194,7 +196,8 @@ class Training:
             self.say(
                 f"not learning: after epoch {line['epoch']} the loss is still {line['train_loss']:.3f} and the test accuracy "
                 f"{line['test_accuracy']:.1%}, as for a guess. "
-                "Look at learning_rate (too high kills the ReLUs), the labels and the initial weights."
+                "Look at learning_rate (too high kills the ReLUs), the labels and the initial weights.",
+                level="warning",
             )
 
     def publish(self) -> Summary:

@@ -44,3 +44,5 @@ class Options:
     """folder in which uploads wait; None: beside a local output, else the folder for temporary files"""
     spool_limit: int = 2 << 30
     """bytes that may wait in the spool; beyond them training waits"""
+    metrics_port: int = 0
+    """port on which Prometheus finds where the attempt stands; 0: none"""

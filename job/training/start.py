@@ -2,9 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
@@ -25,6 +23,8 @@ from job.training import identity
 from job.training.agreement import check_engine, check_finished, settle
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
+from job.training.display import Display, Say
+from job.training.exporter import exported
 from job.training.initial_state import InitialState
 from job.training.loop import Training
 from job.training.options import Options
@@ -32,19 +32,6 @@ from job.training.progress import Progress, Workload
 from job.training.stopping import StopSignal
 from job.training.waiting import announced
 from job.training.watchdog import PATIENT, Limits, Pace, Watchdog
-
-
-class Display(Protocol):
-    """Where the words of a training go."""
-
-    def say(self, line: str) -> None:
-        """A line of the log."""
-
-    def show(self, step: int, steps: int, loss: float, images_per_second: float, seconds_left: float) -> None:
-        """Progress after a logging interval."""
-
-    def show_download(self, received: int, total: int | None) -> None:
-        """Bytes of a file on its way."""
 
 
 def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) -> Exit:
@@ -59,7 +46,10 @@ def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) 
             note = check_finished(run, stored, summary, recipe, options, initial)
             with SpoolFolders(run, stored, options.spool).leftovers() as leftovers:
                 leftovers.clear(run_finished=True)
-        display.say(f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do{note}. Results: {run.url}")
+        display.say(
+            f"run {run.id} is finished: test accuracy {summary['test_accuracy']:.2%}; nothing to do{note}. Results: {run.url}",
+            event="finished",
+        )
         return Exit.DONE
     if stored is not None:
         check_engine(run, options.engine, allowed=options.continue_in_other_engine)
@@ -115,8 +105,9 @@ def attempt(
         recipe = recipe.with_values({"precision": record["recipe"]["precision"]})
         engine.start(record["threads"])
         at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
+    display.follow(run, progress)
     pace = Pace(limits)
-    with at_work, Watchdog(at_work, pace, limits), translated(engine):
+    with exported(at_work, progress, options.metrics_port, display.say), at_work, Watchdog(at_work, pace, limits), translated(engine):
         with ledger.spend("start-up"), announced("putting the network and the images on the device", display.say):
             network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
             network.place("train", data.train.images, data.train.labels)
@@ -143,7 +134,7 @@ def attempt(
     return at_work.exit_code
 
 
-def announce(summary: Summary, run: Run, say: Callable[[str], None]) -> None:
+def announce(summary: Summary, run: Run, say: Say) -> None:
     """The last lines of the log."""
     for line in closing_lines(summary):
         say(line)
@@ -156,7 +147,9 @@ def announce(summary: Summary, run: Run, say: Callable[[str], None]) -> None:
         f"finished: test accuracy {summary['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"{top5}on {summary['test_images']} images, training accuracy {summary['train_accuracy']:.2%}{chosen}; "
         f"{speed_text(summary)}, peak host memory {summary['peak_host_memory_bytes'] / 1e9:.2f} GB. "
-        f"Results: {run.url}, the report: {run.url}/final/{summary['attempt']}/report.html"
+        f"Results: {run.url}, the report: {run.url}/final/{summary['attempt']}/report.html",
+        event="finished",
+        test_accuracy=summary["test_accuracy"],
     )
 
 

@@ -187,6 +187,10 @@ def between(job: dict[str, Any]) -> list[str]:
         bad.append("output")
     if not float(option(args, "checkpoint-minutes") or 0) > 0:
         bad.append("checkpoint-minutes")
+    if option(args, "log-format") != "json":
+        bad.append("log-format")
+    if {"name": "metrics", "containerPort": int(option(args, "metrics-port") or 0)} not in train.get("ports", []):
+        bad.append("metrics-port")
     if option(args, "device") != "cuda":
         bad.append("device")
     sizes = {v["name"]: size(v.get("emptyDir", {}).get("sizeLimit", "0Mi")) for v in pod.get("volumes", [])}

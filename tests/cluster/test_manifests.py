@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from job.core.exits import Exit
+from job.training.exporter import GAUGES
 from tests.cluster.kubectl import kustomize, read
 from tests.cluster.policy import FOR_GOOD, POLICY, find, option, size, violations, without
 
@@ -30,7 +31,7 @@ COMBINED = [
     "seeds+spot+spool-pvc",
     "openshift+pull-secret+runtime-class+spool-pvc+storage-class",
     "results-pvc+data-from-bucket+fixed-run-id",
-    "dra+kueue+30-epochs+data-from-bucket",
+    "dra+kueue+30-epochs+data-from-bucket+pod-monitor",
 ]
 VARIANTS = ["k8s", "k8s-variants/example", *COMPONENTS, *COMBINED]
 OLDEST, NEWEST = "1.31", ".".join(kubernetes_validate.latest_version().split(".")[:2])
@@ -64,6 +65,8 @@ def arguments(source, name):
 
 SINCE = {"ResourceClaimTemplate": "1.34"}
 """kinds that are younger than the oldest Kubernetes"""
+FOREIGN = {"PodMonitor"}
+"""kinds that Kubernetes itself has not"""
 
 
 def test_everything_is_here():
@@ -80,7 +83,7 @@ def test_schema(source, version):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for document in documents(source):
-            if SINCE.get(document["kind"], OLDEST) <= version:
+            if document["kind"] not in FOREIGN and SINCE.get(document["kind"], OLDEST) <= version:
                 assert kubernetes_validate.validate(document, version, strict=True) == version
 
 
@@ -314,7 +317,7 @@ def test_a_run_that_is_named_after_its_job(source):
         assert first["valueFrom"]["fieldRef"].items() <= path["fieldRef"].items()
 
 
-@pytest.mark.parametrize("source", ["dra", "dra+kueue+30-epochs+data-from-bucket"])
+@pytest.mark.parametrize("source", ["dra", "dra+kueue+30-epochs+data-from-bucket+pod-monitor"])
 def test_a_gpu_by_dynamic_allocation(source):
     (template,) = [d for d in documents(source) if d["kind"] == "ResourceClaimTemplate"]
     for job in pair(source):
@@ -322,6 +325,28 @@ def test_a_gpu_by_dynamic_allocation(source):
         (claim,) = pod["resourceClaims"]
         assert claim["resourceClaimTemplateName"] == template["metadata"]["name"]
         assert pod["containers"][0]["resources"]["claims"] == [{"name": claim["name"]}]
+
+
+def test_prometheus_finds_the_trainings_and_nothing_else():
+    (monitor,) = [d for d in documents("pod-monitor") if d["kind"] == "PodMonitor"]
+    chosen = monitor["spec"]["selector"]["matchLabels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    for job in pair("pod-monitor"):
+        train = find(job, "spec.template.spec.containers.0")
+        assert chosen <= job["spec"]["template"]["metadata"]["labels"].items()
+        (port,) = [p["containerPort"] for p in train["ports"] if p["name"] == endpoint["port"]]
+        assert option(train["args"], "metrics-port") == str(port)
+    for other in (*documents("k8s/store"), *documents("k8s/dataset")):
+        labels = find(other, "spec.template.metadata.labels") or {}
+        assert not chosen <= labels.items()
+
+
+def test_the_dashboard_shows_what_is_exported():
+    dashboard = json.loads((ROOT / "k8s-variants/pod-monitor/dashboard.json").read_text())
+    used = {name for panel in dashboard["panels"] for target in panel["targets"] for name in re.findall(r"alexnet_(\w+)", target["expr"])}
+    assert used <= set(GAUGES)
+    assert used >= set(GAUGES) - {"epoch", "epochs"}, "a metric that nobody sees"
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
 def test_the_example_sets_what_it_says():
@@ -369,7 +394,8 @@ def test_the_store_keeps_its_data():
 def test_network_policy_lets_dns_and_the_store_through():
     policy = documents("k8s/networkpolicy.yaml")[0]["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
-    assert "ingress" not in policy
+    (metrics,) = training("k8s/torch-job.yaml", "alexnet-torch")["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert policy["ingress"] == [{"ports": [{"port": metrics["containerPort"], "protocol": "TCP"}]}]
     dns, store = policy["egress"]
     assert {(p["port"], p["protocol"]) for p in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
     by_name = {d["kind"]: d for d in documents("k8s/store") if d["metadata"]["name"] == "alexnet-s3"}
@@ -440,6 +466,8 @@ def test_dockerfile_properties(image):
         "TORCHINDUCTOR_CACHE_DIR",
     ):
         assert re.search(rf"\b{variable}=/tmp", final)
+    assert "LD_LIBRARY_PATH=/usr/local/nvidia/lib64" in final, "where GKE mounts the driver"
+    assert re.search(r"\bPATH=\S+:/usr/local/nvidia/bin\b", final)
     assert "--require-hashes" in text
     assert text.index("requirements/") < text.index("COPY job")
 

@@ -81,10 +81,15 @@ def test_a_log_of_json_lines(tmp_path: Path) -> None:
     result = train("torch", tmp_path, "json", "--log-format", "json")
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stderr.splitlines()]
-    assert all({"time", "message"} <= set(line) for line in lines)
-    steps = [line for line in lines if "step" in line]
-    assert steps[-1]["step"] == steps[-1]["steps"] == 90
-    assert {"loss", "images_per_second"} <= set(steps[-1])
+    assert all({"time", "level", "run", "attempt", "epoch", "step", "event", "message"} <= set(line) for line in lines)
+    events = {line["event"]: line for line in lines}
+    assert events["step"]["step"] == events["step"]["steps"] == 90
+    assert {"loss", "images_per_second", "seconds_left"} <= set(events["step"])
+    assert (events["epoch"]["epoch"], events["finished"]["run"]) == (2, "json")
+    assert events["epoch"]["test_accuracy"] == events["finished"]["test_accuracy"]
+    wrong = train("torch", tmp_path, "wrong", "--log-format", "json", "--data", str(tmp_path))
+    (line,) = [line for line in map(json.loads, wrong.stderr.splitlines()) if line["event"] == "error"]
+    assert (line["exit_code"], line["level"]) == (wrong.returncode, "error")
 
 
 def test_the_accounts_of_a_run(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from job.runs.run import Run
 from job.storage.folder import FolderStore
@@ -25,7 +26,7 @@ def hang(_: object = None) -> None:
 
 
 class Loud(Log):
-    def say(self, line: str) -> None:
+    def say(self, line: str, /, **facts: Any) -> None:
         print(line, file=sys.stderr, flush=True)
 
 

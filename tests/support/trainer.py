@@ -19,6 +19,7 @@ from job.storage.files import sha256
 from job.storage.folder import FolderStore
 from job.training import start
 from job.training.options import Options
+from job.training.progress import Progress
 from job.training.stopping import StopSignal
 from tests.support.numpy_engine import NumpyEngine, NumpyNetwork
 
@@ -46,7 +47,10 @@ class Log:
     steps: list[int] = field(default_factory=list)
     seconds_left: list[float] = field(default_factory=list)
 
-    def say(self, line: str) -> None:
+    def follow(self, run: Run, progress: Progress) -> None:
+        pass
+
+    def say(self, line: str, /, **facts: Any) -> None:
         self.lines.append(line)
 
     def show(self, step: int, steps: int, loss: float, images_per_second: float, seconds_left: float) -> None:

@@ -349,7 +349,7 @@ def test_tensorboard_finds_events_while_a_run_works_and_after_it_was_cut(trainer
 def test_a_long_wait_says_what_it_is_for(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("job.training.waiting.PATIENCE", 0.05)
     said = threading.Event()
-    monkeypatch.setattr(Log, "say", lambda _, line: said.set() if line == "still evaluating 40 images" else None)
+    monkeypatch.setattr(Log, "say", lambda _, line, **facts: said.set() if line == "still evaluating 40 images" else None)
     assert trainer.attempt(before_logits=once(lambda: said.wait(60))) is Exit.DONE
     assert said.is_set()
 
