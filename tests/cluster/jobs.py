@@ -63,7 +63,7 @@ class Cluster:
     def small(self, engine: str, name: str, *, epochs: int, words: tuple[str, ...] = (), source: str | None = None) -> list[dict[str, Any]]:
         """The manifest with a recipe of seconds, under another name; the Job is the last one."""
         documents = ours(kustomize(source) if source else read(f"k8s/{engine}-job.yaml"))
-        documents = sorted((d for d in documents if d["metadata"]["name"] == f"alexnet-{engine}"), key=is_job)
+        documents = sorted((d for d in documents if d["metadata"]["name"].startswith(f"alexnet-{engine}")), key=is_job)
         job = documents[-1]
         job["metadata"]["name"] = name
         container = job["spec"]["template"]["spec"]["containers"][0]
