@@ -164,6 +164,27 @@ def test_stop_and_resume_in_s3(name, store):
     assert whole == stopped
 
 
+SCRAPE = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
+
+
+def test_what_monitoring_sees(name, tmp_path):
+    """Every line an object of JSON, whatever the framework prints; metrics on the way; last words in the file that Kubernetes gives."""
+    words = tmp_path / "termination-log"
+    words.touch()
+    words.chmod(0o666)
+    options = ["--network", "none", "--volume", f"{words}:/dev/termination-log"]
+    with Container(
+        name, *DIGITS, "--epochs", "4", "--run-id", "seen", "--log-format", "json", "--metrics-port", "9464", options=options
+    ) as container:
+        container.wait_for('"event": "epoch"')
+        metrics = docker.docker("exec", container.id, "/opt/alexnet/bin/python", "-c", SCRAPE).stdout
+        assert re.search(rf'^alexnet_steps\{{engine="{NAMES[name]}",run="seen"\}} 180.0$', metrics, re.M)
+        container.wait_for('"event": "finished"')
+        docker.docker("wait", container.id)
+        assert {json.loads(line)["run"] for line in container.log.splitlines()} == {None, "seen"}
+    assert words.read_text().startswith("finished: test accuracy")
+
+
 def test_process_1_hands_signals_on(name):
     with Container(name, *DIGITS, options=["--network", "none"]) as container:
         container.wait_for("step 5/")
