@@ -104,7 +104,7 @@ def test_memory_does_not_grow_with_the_time(tmp_path: Path, monkeypatch: pytest.
         tracemalloc.stop()
     assert 32 <= len(rows) < 64
     assert max(row["process_memory_bytes"] for row in rows) == 10**9 + 5999
-    assert peak < 5_000_000, "6,000 rows have 18 MB"
+    assert peak < 9_000_000, "6,000 rows have 18 MB; threads that other tests left allocate as well"
 
 
 @pytest.mark.slow
