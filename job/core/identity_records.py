@@ -59,6 +59,8 @@ class Place(TypedDict):
     """`ALEXNET_NAMESPACE`, as `node`"""
     job: Later[str | None]
     """`ALEXNET_JOB`, as `node`"""
+    job_uid: Later[str | None]
+    """of that Job, `ALEXNET_JOB_UID`, as `node`"""
 
 
 class Claim(Environment, Code, Place):

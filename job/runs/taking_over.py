@@ -6,6 +6,7 @@ takes over at once.  docs/design.md, "Two processes on one run".
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Claim
@@ -27,7 +28,7 @@ def wait_for_other_job(run: Run, claim: Claim, say: Callable[[str], None], sleep
         newest = max(run.attempts(), default=None)
         other = None if newest is None else run.claim_of(newest)
         theirs = None if other is None else job_of(other)
-        if newest is None or theirs in (None, mine):
+        if newest is None or theirs is None or theirs.is_same(mine):
             return
         objects = run.store.list(run.key("attempts", newest) + "/")
         last = max((entry.modified for entry in objects), default=0.0)
@@ -46,7 +47,24 @@ def wait_for_other_job(run: Run, claim: Claim, say: Callable[[str], None], sleep
         sleep(POLL)
 
 
-def job_of(claim: Claim) -> str | None:
-    """Namespace and name; None: no Job started this attempt."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Of a cluster."""
+
+    name: str
+    """with its namespace"""
+    uid: str | None
+    """None: an older version, or a manifest of one's own, did not tell it"""
+
+    def __str__(self) -> str:
+        return f"{self.name} (uid {self.uid})" if self.uid else self.name
+
+    def is_same(self, other: "Job") -> bool:
+        """A name comes again, in another cluster or after a Job was deleted."""
+        return self.uid == other.uid if self.uid and other.uid else self.name == other.name
+
+
+def job_of(claim: Claim) -> Job | None:
+    """None: no Job started this attempt."""
     job = claim.get("job")
-    return f"{claim.get('namespace') or 'default'}/{job}" if job else None
+    return Job(name=f"{claim.get('namespace') or 'default'}/{job}", uid=claim.get("job_uid")) if job else None

@@ -41,6 +41,7 @@ def place(device: str, variables: Mapping[str, str] = os.environ) -> Place:
         "pod": variables.get("ALEXNET_POD") or None,
         "namespace": variables.get("ALEXNET_NAMESPACE") or None,
         "job": variables.get("ALEXNET_JOB") or None,
+        "job_uid": variables.get("ALEXNET_JOB_UID") or None,
     }
 
 

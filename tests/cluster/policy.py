@@ -39,6 +39,7 @@ PLACE = {
     "ALEXNET_NODE": "spec.nodeName",
     "ALEXNET_POD": "metadata.name",
     "ALEXNET_NAMESPACE": "metadata.namespace",
+    "ALEXNET_JOB_UID": "metadata.labels['batch.kubernetes.io/controller-uid']",
     "ALEXNET_JOB": "metadata.labels['batch.kubernetes.io/job-name']",
 }
 

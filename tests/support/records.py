@@ -19,7 +19,7 @@ def run_record(**changes: Any) -> RunRecord:
 
 def claim(**changes: Any) -> Claim:
     code = {"version": "0.1.0", "revision": None, "source": "e" * 64, "image": ""}
-    place = {"host": "node", "gpu_uuid": None, "node": None, "pod": None, "namespace": None, "job": None}
+    place = {"host": "node", "gpu_uuid": None, "node": None, "pod": None, "namespace": None, "job": None, "job_uid": None}
     return {**ENVIRONMENT, **code, **place, "started": 0.0, **changes}  # type: ignore[typeddict-item]
 
 

@@ -105,7 +105,7 @@ def test_what_older_versions_did_not_write_may_be_absent() -> None:
     state = {"progress": PROGRESS, "engine": "torch", "ledger": {"epochs": [], "open": {"step": 0.5}}}
     assert checked(CheckpointState, state) == state
     old = {**claim()}
-    for name in ("version", "revision", "source", "gpu_uuid", "node", "pod", "namespace", "job"):
+    for name in ("version", "revision", "source", "gpu_uuid", "node", "pod", "namespace", "job", "job_uid"):
         del old[name]  # type: ignore[misc]
     assert checked(Claim, old) == old
 

@@ -29,7 +29,9 @@ class Clocked(FolderStore):
 
 
 def claim(job: str | None) -> Any:
-    return {**PLACE, "namespace": "n", "job": job}
+    """`job`: its name, and its uid after a colon."""
+    name, _, uid = (job or "").partition(":")
+    return {**PLACE, "namespace": "n", "job": name or None, "job_uid": uid or None}
 
 
 def begun(store: Clocked, job: str | None) -> Run:
@@ -86,6 +88,16 @@ def test_its_own_jobs_attempt_and_those_of_no_job_are_not_waited_for(store: Cloc
     assert wait(store, None) == (0, []), "a process that nobody starts again"
     begun(store, None)
     assert wait(store, "b") == (0, [])
+
+
+def test_a_job_of_the_same_name(store: Clocked) -> None:
+    """In another cluster, or applied again while the old one's pod has not ended yet."""
+    other = begun(store, "a:1")
+    with pytest.raises(JobError, match=r"of the Job n/a \(uid 1\) is at work on it, so this Job, n/a \(uid 2\), leaves it alone"):
+        wait(store, "a:2", {5: lambda: other.put_status({"step": 1})})  # type: ignore[typeddict-item]
+    assert wait(store, "a:1") == (0, []), "the pod that replaces one"
+    assert wait(store, "b:1") == (0, []), "whatever it is called"
+    assert wait(store, "a") == (0, []), "as far as one can know, where one of them does not tell"
 
 
 def test_an_attempt_that_ended_is_not_waited_for(store: Clocked) -> None:
