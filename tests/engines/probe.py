@@ -126,12 +126,41 @@ def functions(name: str) -> Arrays:
         mask = module.keep_mask(number(row_keys(3, index, 0, batch)), number(column_keys(features)), rate)
         found[f"mask/{index}"] = mask.numpy()
     found["auto is bf16"] = np.array(module.ENGINE(device="cpu").resolve("auto") == "bf16")
+    ties = np.random.Generator(np.random.PCG64(5)).integers(-2, 3, (2, 3, 4, 15, 15)).astype(np.float32)
+    for order, gradient in pooled_gradients(name, *ties).items():
+        found[f"relu/{order}"] = gradient
     found["crop"] = module.crop_and_flip(put(images), put(chosen.rows), put(chosen.columns), put(selections())).numpy()
     for size in (64, 224):
         matrix = resize_matrix(32, size).astype(np.float32)
         found[f"resize/{size}/ours"] = (put(matrix) @ put(images) @ put(matrix.T)).numpy()
     found["per-image/ours"] = module.normalize(put(images), "per-image").numpy()
     return found
+
+
+def pooled_gradients(name: str, x: np.ndarray, weights: np.ndarray) -> Arrays:
+    """d(weights · y)/dx of ReLU before max-pool and after it; `weights` are cut to the shape of y.  x: (B, C, H, W)."""
+    if name == "torch":
+        import torch
+        from torch.nn.functional import max_pool2d
+
+        def gradient(f: Any) -> Any:
+            given = torch.from_numpy(x).requires_grad_()
+            y = f(given)
+            return torch.autograd.grad((y * torch.from_numpy(weights)[..., : y.shape[2], : y.shape[3]]).sum(), given)[0].numpy()
+
+        relu, pool = torch.relu, lambda x: max_pool2d(x, 3, 2)
+    else:
+        import tensorflow as tf
+
+        def gradient(f: Any) -> Any:
+            given = tf.Variable(x.transpose(0, 2, 3, 1))
+            with tf.GradientTape() as tape:
+                y = f(given)
+                total = tf.reduce_sum(y * weights.transpose(0, 2, 3, 1)[:, : y.shape[1], : y.shape[2]])
+            return tape.gradient(total, given).numpy()
+
+        relu, pool = tf.nn.relu, lambda x: tf.nn.max_pool2d(x, 3, 2, "VALID")
+    return {"before": gradient(lambda x: pool(relu(x))), "after": gradient(lambda x: relu(pool(x)))}
 
 
 def optimizers(name: str) -> Arrays:

@@ -70,6 +70,13 @@ def test_auto_is_what_the_cpu_computes_in(probed):
     assert [bool(answer["auto is bf16"]) for answer in probed("functions", *engines.ENGINES)] == [computes_in_bf16()] * 2
 
 
+def test_relu_and_max_pool_commute(probed):
+    """Exactly, in the gradient too, of numbers most of which are tied in their window."""
+    for answer in probed("functions", *engines.ENGINES):
+        assert np.count_nonzero(answer["relu/after"]) > 100
+        np.testing.assert_array_equal(answer["relu/after"], answer["relu/before"])
+
+
 def test_crops_are_equal_to_the_bit(probed):
     images = pictures(32)[0].astype(np.float32)
     chosen = plan(SMALL.with_values({"batch_size": 32}), SMALL.architecture(), 5, np.arange(32), epoch=0, step=0)
