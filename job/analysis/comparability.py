@@ -30,6 +30,7 @@ KNOWN: dict[str, tuple[Effect, str]] = {
     "library versions": ("possible cause", "stated"),
     "code": ("possible cause", "stated: another version of this program"),
     "threads": ("possible cause", "stated: rounding only"),
+    "arithmetic": ("possible cause", "stated: sums in another order, rounding only"),
     "changed after step": ("possible cause", "stated: the steps were shared otherwise"),
     "recipe name": ("none", "a name"),
     "recipe: truncated_test": ("none", "an extra figure only"),
@@ -104,6 +105,7 @@ def described(run: Results) -> dict[str, object]:
         **({"changed after step": ", ".join(map(str, changed))} if changed else {}),
         "recipe name": record["recipe"]["name"],
         "threads": record.get("threads", "—"),
+        "arithmetic": record.get("arithmetic", 1),
     }
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, NotRequired, TypedDict, TypeVar
 T = TypeVar("T")
 Later = Annotated[T, "later"]
 """What every writer gives, and what older versions did not write: a reader must do without."""
+ARITHMETIC = 2
+"""raised with every version that adds the numbers of a step in another order, so that a run could not go on to the same bytes"""
 
 
 class Environment(TypedDict):

@@ -49,6 +49,8 @@ class RunRecord(TypedDict):
     """1"""
     threads: int
     """CPU threads, which every attempt uses, since they change the order of sums"""
+    arithmetic: Later[int]
+    """`ARITHMETIC` of the version that began the run, which goes on under no other; absent: 1"""
     recipe: dict[str, RecipeValue]
     """the fields of the recipe, with `precision` as the first attempt resolved it"""
     seed: int

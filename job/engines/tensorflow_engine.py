@@ -178,9 +178,12 @@ class TensorflowNetwork(Network):
             if recipe.weight_decay and name.endswith(".weight"):
                 g = g + recipe.weight_decay * w
             if recipe.optimizer == "sgd":
-                v = slots["momentum"][name]
-                v.assign(recipe.momentum * v + g)
-                w.assign_sub(factor * (g + recipe.momentum * v if recipe.nesterov else v))
+                if recipe.momentum:
+                    v, momentum = slots["momentum"][name], tf.constant(recipe.momentum, self.dtype)
+                    rule = {"lr": factor, "momentum": momentum, "use_nesterov": recipe.nesterov}
+                    tf.raw_ops.ResourceApplyMomentum(var=w.handle, accum=v.handle, grad=g, **rule)
+                else:
+                    w.assign_sub(factor * g)
                 continue
             m, v = slots["first_moment"][name], slots["second_moment"][name]
             m.assign(recipe.beta1 * m + (1 - recipe.beta1) * g)
@@ -371,8 +374,7 @@ def smoothed_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: flo
 
 def clip(gradients: list[tf.Tensor], max_norm: float) -> list[tf.Tensor]:
     """Scale so that the global norm is at most `max_norm` (Pascanu et al. 2013, with 1e-6 added to the norm)."""
-    norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(g)) for g in gradients])))
-    factor = tf.minimum(max_norm / (norm + 1e-6), 1)
+    factor = tf.minimum(max_norm / (tf.linalg.global_norm(gradients) + 1e-6), 1)
     return [g * factor for g in gradients]
 
 

@@ -6,6 +6,7 @@ run.json decides.  Of two attempts that begin a run at the same moment one puts 
 from collections.abc import Callable, Mapping
 
 from job.core.exits import Exit, JobError
+from job.core.identity_records import ARITHMETIC
 from job.core.recipe import Recipe, differences
 from job.core.records import FORMAT, CheckpointState, DataFacts, Manifest, RunRecord, Summary
 from job.data import dataset, sources
@@ -31,6 +32,7 @@ def settle(run: Run, engine: Engine, recipe: Recipe, data: Dataset, initial: Ini
         stored = run.begin(
             {
                 "format": FORMAT,
+                "arithmetic": ARITHMETIC,
                 "threads": options.threads or usable_cpus(),
                 "recipe": recipe.with_values({"precision": engine.resolve(recipe.precision)}).as_dict(),
                 "seed": options.seed,
@@ -40,6 +42,7 @@ def settle(run: Run, engine: Engine, recipe: Recipe, data: Dataset, initial: Ini
         )
     asked = _asked(recipe, options, stored) | {"data fingerprint": data.fingerprint}
     _compare(run, "already there", asked, stored, initial if compared else None)
+    check_arithmetic(run, stored)
     if not compared:
         say("--init-from is not fetched, as the run goes on from a checkpoint; run.json tells which weights it began with")
     if options.threads not in (None, stored["threads"]):
@@ -64,6 +67,18 @@ def check_finished(run: Run, stored: RunRecord, summary: Summary, recipe: Recipe
         asked["engine"] = options.engine
     _compare(run, "finished", asked, stored, initial if initial.at_hand else None, engine=summary["engine"])
     return f" (compared with what is asked for: {', '.join(omitted)})" if omitted else ""
+
+
+def check_arithmetic(run: Run, stored: RunRecord) -> None:
+    """Raises JobError (78) where the run began under a version that adds the numbers of a step in another order."""
+    number = stored.get("arithmetic", 1)
+    if number != ARITHMETIC:
+        raise JobError(
+            Exit.CONFIGURATION,
+            f"run {run.id} began under arithmetic {number}, and this version of alexnet-job has arithmetic {ARITHMETIC}: it adds the "
+            "numbers of a step in another order, and the run would not end with the same bytes (CHANGELOG.md says what changed). Go on with the "
+            f"{'older' if number < ARITHMETIC else 'newer'} version that began it, or give another --run-id to begin a new run.",
+        )
 
 
 def check_engine(run: Run, engine: str, *, allowed: bool) -> None:

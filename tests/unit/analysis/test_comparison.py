@@ -186,6 +186,15 @@ def test_other_initial_weights_are_refused():
     assert "UNFAIR: another start" in text.table(found)
 
 
+def test_another_arithmetic_is_stated():
+    pair = [results(name) for name in "ab"]
+    pair[1] = dataclasses.replace(pair[1], record={**pair[1].record, "arithmetic": 2})
+    found = compare(pair)
+    assert found.decided
+    (row,) = (row for row in found.differences if row.what == "arithmetic")
+    assert (row.values, row.fair) == (["1", "2"], True)
+
+
 def test_other_epochs_are_refused_unless_asked():
     pair = [results("a"), results("b", epochs=30, noise=5)]
     assert "differ in epochs done and recipe: epochs" in compare(pair).verdict

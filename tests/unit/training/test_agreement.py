@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from job.core.exits import Exit, JobError
+from job.core.identity_records import ARITHMETIC
 from job.core.recipe import Recipe
 from job.data.cifar_binary import binary_files
 from job.runs.pretrained import fetch_weights
@@ -263,3 +264,19 @@ def test_a_run_of_an_older_version_did_not_record_its_weights(trainer: Trainer, 
     del record["init_from_sha256"]
     path.write_text(json.dumps(record))
     assert trainer.attempt(PRETRAINED, given) is Exit.DONE
+
+
+@pytest.mark.parametrize(("recorded", "version"), [(None, "older"), (ARITHMETIC - 1, "older"), (ARITHMETIC + 1, "newer")])
+def test_a_run_goes_on_under_its_own_arithmetic_only(trainer: Trainer, recorded: int | None, version: str) -> None:
+    assert trainer.attempt(before_step=at_step(3, terminate)) is Exit.TERMINATED
+    path = trainer.store.root / "r" / "run.json"
+    record = json.loads(path.read_text())
+    assert record.pop("arithmetic") == ARITHMETIC
+    path.write_text(json.dumps(record if recorded is None else {**record, "arithmetic": recorded}))
+    with pytest.raises(JobError) as caught:
+        trainer.attempt()
+    assert caught.value.code is Exit.CONFIGURATION
+    message = str(caught.value)
+    assert f"began under arithmetic {recorded or 1}, and this version of alexnet-job has arithmetic {ARITHMETIC}" in message
+    assert f"Go on with the {version} version that began it, or give another --run-id" in message
+    assert len(trainer.store.folders("r/attempts/")) == 1, "none was claimed"
