@@ -18,7 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from job.core import dropout
-from job.core.architecture import POOLED, Architecture, Layer
+from job.core.architecture import POOLED, Architecture, Layer, same_padding
 from job.core.exits import JobError
 from job.core.identity_records import Environment
 from job.core.recipe import Precision, Recipe
@@ -281,10 +281,11 @@ def build_modules(layer: Layer, policy: str) -> list[keras.layers.Layer]:
     name = keras_name(layer)
     match layer.kind:
         case "conv":
-            convolution = keras.layers.Conv2D(
-                layer.out_shape[0], layer.kernel, layer.stride, padding="valid", kernel_initializer="zeros", name=name, dtype=policy
-            )
-            return [keras.layers.ZeroPadding2D((layer.padding, layer.padding), name=f"{name}_padding", dtype=policy), convolution]
+            same = layer.padding == same_padding(layer.in_shape[1], kernel=layer.kernel, stride=layer.stride)
+            sizes, padding = (layer.out_shape[0], layer.kernel, layer.stride), "same" if same else "valid"
+            convolution = keras.layers.Conv2D(*sizes, padding=padding, kernel_initializer="zeros", name=name, dtype=policy)
+            padded = keras.layers.ZeroPadding2D((layer.padding, layer.padding), name=f"{name}_padding", dtype=policy)
+            return [convolution] if same else [padded, convolution]
         case "dense":
             return [keras.layers.Dense(layer.out_shape[0], kernel_initializer="zeros", name=name, dtype=policy)]
         case "maxpool":

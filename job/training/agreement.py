@@ -76,8 +76,8 @@ def check_arithmetic(run: Run, stored: RunRecord) -> None:
         raise JobError(
             Exit.CONFIGURATION,
             f"run {run.id} began under arithmetic {number}, and this version of alexnet-job has arithmetic {ARITHMETIC}: it adds the "
-            "numbers of a step in another order, and the run would not end with the same bytes (CHANGELOG.md says what changed). Go on with the "
-            f"{'older' if number < ARITHMETIC else 'newer'} version that began it, or give another --run-id to begin a new run.",
+            "numbers of a step in another order, and the run would not end with the same bytes (CHANGELOG.md says what changed). Go on "
+            f"with the {'older' if number < ARITHMETIC else 'newer'} version that began it, or give another --run-id to begin a new run.",
         )
 
 
