@@ -5,58 +5,39 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from job.core.architecture import Architecture
 from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.core.records import TraceFacts
+from job.parity.alone import Alone
+from job.parity.difference import NONE, UNKNOWN, Difference, Numbers, difference_of
 from job.parity.tracefile import Trace
 
-KINDS = ("initial", "inputs", "masks", "activations", "logits", "loss", "gradients", "slots", "weights")
-BITS = dict.fromkeys(("initial", "inputs", "masks"), 0.0)
+BITS = dict.fromkeys(("initial", "inputs", "masks", "hits", "loaded"), 0.0)
+FORWARD = ("activations", "logits", "loss", "evaluation")
 LIMITS: dict[str, dict[str, float]] = {
-    "fp64": BITS | dict.fromkeys(("activations", "logits", "loss", "gradients", "slots", "weights"), 1e-11),
-    "fp32": BITS | {"activations": 5e-6, "logits": 5e-6, "loss": 5e-6, "gradients": 1e-2},
+    "fp64": BITS
+    | dict.fromkeys(("preprocessing", *FORWARD, "cross-entropy", "gradients", "update", "slots", "weights"), 1e-11)
+    | {"evaluation": 2e-7},  # logits of an evaluation are stored as float32
+    "fp32": BITS
+    | dict.fromkeys(("preprocessing", *FORWARD, "update"), 5e-6)
+    | {"cross-entropy": 1e-6, "gradients": 1e-2, "slots": 2e-2, "weights": 1e-3},
+    "bf16": BITS | {"preprocessing": 5e-6, "update": 5e-6, "cross-entropy": 1e-6} | dict.fromkeys(FORWARD, 2e-2) | {"gradients": 1e-1},
 }
-"""Largest relative difference that is let pass.  In fp64 at every step.  In fp32 at step 0, where both still have the same weights:
-later steps, and what has no limit, are reported only.  inputs, masks and initial weights are equal to the bit, at every step."""
+"""Largest difference that is let pass; what is not named is reported only."""
+KINDS = tuple(LIMITS["fp64"])
+ALONE = frozenset({"hits", "cross-entropy", "update", "loaded"})
+"""of each trace in itself, judged at every observed step"""
+EVERY_STEP = frozenset({"initial", "inputs", "masks"}) | ALONE
+"""The other limits of fp32 and bf16 hold where both engines still have the same weights: at step 0, and for the other weights."""
+BY_NORM: dict[str, frozenset[str]] = {
+    "fp64": frozenset(),
+    "fp32": frozenset({"gradients", "slots", "weights"}),
+    "bf16": frozenset({"activations", "logits", "evaluation", "gradients", "slots", "weights"}),
+}
 ADAM_WEIGHTS = 1e-8
 """in fp64, of the weights under Adam: where a gradient is near zero, g / (|g| + ε) makes up to 1/ε = 10⁸ of its rounding"""
-
-Numbers = tuple[float, float, float]
-"""absolute, relative, ULP"""
-NONE, UNKNOWN = (0.0, 0.0, 0.0), (math.inf, math.inf, math.inf)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One tensor of both traces; `note` says why the numbers are infinite."""
-
-    kind: str
-    name: str
-    """layer or parameter; "" for inputs, logits and loss"""
-    step: int
-    """-1: before the first"""
-    absolute: float
-    """largest |a - b|"""
-    relative: float
-    """the same over the largest |b|; of gradients in fp32: ‖a - b‖ / ‖b‖"""
-    ulp: float
-    """|a - b| in units of the last place, where it is largest"""
-    limit: float | None
-    note: str = ""
-
-    @property
-    def fails(self) -> bool:
-        return self.limit is not None and not self.relative <= self.limit
-
-    @property
-    def layer(self) -> str:
-        """The row of the table."""
-        parameter = self.name.rpartition("/")[2]
-        return parameter.removesuffix(".weight").removesuffix(".bias") or self.kind
+PREPROCESSING = ("normalize", "resize")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +75,22 @@ def compare(one: Trace, other: Trace, limits: Mapping[str, float] | None = None)
     check_comparable(one, other)
     recipe = Recipe().with_values(one.facts["recipe"])
     chosen = {**limits_of(recipe), **(limits or {})}
+    alone = {label: Alone(trace, recipe) for label, trace in (("a", one), ("b", other))}
     differences = []
     for step, kind, name, key in sequence(recipe, recipe.architecture(), one.facts["steps"], one.facts["at"]):
-        judged = kind in chosen and (kind in BITS or recipe.precision == "fp64" or step == 0)
-        by_norm = kind == "gradients" and recipe.precision == "fp32"
-        (absolute, relative, ulp), note = measured(one, other, key, step if kind == "loss" else None, by_norm)
-        limit = chosen[kind] if judged else None
-        differences.append(
-            Difference(kind=kind, name=name, step=step, absolute=absolute, relative=relative, ulp=ulp, limit=limit, note=note)
-        )
+        judged = recipe.precision == "fp64" or step == 0 or kind in EVERY_STEP or key.startswith("other/")
+        limit = chosen.get(kind) if judged else None
+        if kind in ALONE:
+            found = [(label, *f) for label, trace in alone.items() for f in trace.check(kind, step, name)]
+        else:
+            row = step if kind == "loss" else None
+            found = [("", name, *measured(one, other, key, row, kind in BY_NORM[recipe.precision]))]
+        for label, what, (absolute, relative, ulp), note in found:
+            differences.append(
+                Difference(
+                    kind=kind, name=what, step=step, trace=label, absolute=absolute, relative=relative, ulp=ulp, limit=limit, note=note
+                )
+            )
     return Parity(limits=chosen, differences=tuple(differences))
 
 
@@ -133,30 +121,46 @@ def sequence(recipe: Recipe, architecture: Architecture, steps: int, at: list[in
     parameters = list(architecture.parameter_shapes)
     for name in parameters:
         yield -1, "initial", name, f"initial/{name}"
-    dropouts = {layer.name for layer in architecture.dropouts} if recipe.dropout else set()
     for step in range(steps):
+        if step in at:
+            yield step, "evaluation", "", f"{step}/evaluation"
         yield step, "inputs", "", f"{step}/inputs"
         if step in at:
-            for stage in stages(architecture):
-                if stage in dropouts:
-                    yield step, "masks", stage, f"{step}/masks/{stage}"
-                if step == min(at):
-                    yield step, "activations", stage, f"{step}/activations/{stage}"
-            yield step, "logits", "", f"{step}/logits"
+            yield from observed(recipe, architecture, step, first=step == min(at))
         yield step, "loss", "", "losses"
         if step in at:
             for name in reversed(parameters):
                 yield step, "gradients", name, f"{step}/gradients/{name}"
+            for name in parameters:
+                yield step, "update", name, ""
+        if step in at or step + 1 in at:
             for slot in recipe.slots:
                 for name in parameters:
                     yield step, "slots", f"{slot}/{name}", f"{step}/slots/{slot}/{name}"
             for name in parameters:
                 yield step, "weights", name, f"{step}/weights/{name}"
+        if step == min(at):
+            yield step, "evaluation", "other weights", "other/evaluation"
+            for name in parameters:
+                yield step, "loaded", name, ""
+
+
+def observed(recipe: Recipe, architecture: Architecture, step: int, *, first: bool) -> Iterator[tuple[int, str, str, str]]:
+    """The same of the forward pass."""
+    dropouts = {layer.name for layer in architecture.dropouts} if recipe.dropout else set()
+    for stage in stages(architecture):
+        if stage in dropouts:
+            yield step, "masks", stage, f"{step}/masks/{stage}"
+        if first:
+            yield step, "preprocessing" if stage in PREPROCESSING else "activations", stage, f"{step}/activations/{stage}"
+    yield step, "logits", "", f"{step}/logits"
+    yield step, "hits", "", ""
+    yield step, "cross-entropy", "", ""
 
 
 def stages(architecture: Architecture) -> tuple[str, ...]:
     """What `stages` of both engines passes through."""
-    return ("normalize", "resize", *(layer.name for layer in architecture.layers))
+    return (*PREPROCESSING, *(layer.name for layer in architecture.layers))
 
 
 def measured(one: Trace, other: Trace, key: str, row: int | None, by_norm: bool) -> tuple[Numbers, str]:
@@ -170,24 +174,7 @@ def measured(one: Trace, other: Trace, key: str, row: int | None, by_norm: bool)
     if not (key in one.names and key in other.names):
         return UNKNOWN, "their digests differ"
     a, b = (t[key] if row is None else t[key][row : row + 1] for t in (one, other))
-    if a.shape != b.shape:
-        return UNKNOWN, f"shapes {a.shape} and {b.shape}"
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return (NONE, "") if np.array_equal(a, b, equal_nan=True) else (UNKNOWN, "not all numbers are finite")
-    return distance(a, b, by_norm), ""
-
-
-def distance(a: NDArray[Any], b: NDArray[Any], by_norm: bool = False) -> Numbers:
-    """(absolute, relative, ULP) difference of two tensors of one type and shape."""
-    if np.array_equal(a, b):
-        return NONE
-    apart = np.abs(a.astype(np.float64) - b)
-    place = np.unravel_index(apart.argmax(), apart.shape)
-    largest = float(apart[place])
-    part, whole = (largest, float(np.abs(b).max()))
-    if by_norm:
-        part, whole = (float(np.linalg.norm(t)) for t in (apart.ravel(), b.astype(np.float64).ravel()))
-    return largest, part / whole if whole else math.inf, largest / float(np.spacing(max(np.abs(a[place]), np.abs(b[place]))))
+    return difference_of(a, b, by_norm)
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

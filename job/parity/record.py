@@ -1,9 +1,11 @@
 """The story of a trace: N steps of training on generated images, everything that a step computes written down.
 
-Two traces of one recipe and seed, of either engine, are compared by `job.parity.compare`.
+Evaluation, saving and loading are those of a run.  `job.parity.compare` compares two traces of one recipe and seed, of either engine.
 """
 
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from job.core.recipe import Recipe
 from job.core.records import TracedSteps
 from job.core.sampling import Purpose, StepPlan, bits, permutation, plan, steps_per_epoch
 from job.core.schedule import learning_rate, rate_factors
-from job.engines import Engine
-from job.parity.tracefile import TraceWriter
+from job.engines import Engine, Network, evaluate
+from job.parity.tracefile import TraceWriter, digest_of
+from job.runs.statefile import read_state, write_state
 from job.storage.files import sha256_of
 
 BATCHES = 4
@@ -39,27 +42,33 @@ def trace(
     `advance` is called after each step."""
     architecture = recipe.architecture(CLASSES)
     network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
-    network.place("train", *generated_images(seed, BATCHES * recipe.batch_size))
+    place_images(network, recipe, seed)
     network.load(initial_weights(recipe, architecture, seed), ())
-    for name, array in network.weights():
-        writer.add(f"initial/{name}", array)
+    add_all(writer, "initial", network.weights())
+    first, stored = min(at), at | {step - 1 for step in at}
     digests: dict[str, str] = {}
     outcomes = []
     for step, step_plan in enumerate(plans(recipe, architecture, seed, steps)):
+        if step in at:
+            writer.add(f"{step}/evaluation", evaluated(network, recipe))
         for name, array in network.observe(step_plan):
             if name == "inputs" or name.startswith("masks/"):
                 digests[f"{step}/{name}"] = sha256_of(_packed(array))
             if step not in at:
                 break  # the inputs come first, and what is not asked for is not computed
-            if selected(name, first=step == min(at)):
+            if selected(name, first=step == first):
                 writer.add(f"{step}/{name}", array)
         network.step(step_plan, rate=learning_rate(recipe, step, steps), number=step + 1)
-        outcomes.append(network.read())
+        if step in at or step == steps - 1:
+            outcomes.append(network.read())  # of several steps, as at the end of a logging interval
         advance()
-        if step in at:
+        if step in stored:  # the state before an observed step as well: what an update starts from
+            add_all(writer, f"{step}/slots", network.slots())
+            add_all(writer, f"{step}/weights", network.weights())
+        if step == first:
+            writer.add("other/evaluation", saved_and_loaded(network, recipe, architecture, seed))
             for kind, tensors in (("slots", network.slots()), ("weights", network.weights())):
-                for name, array in tensors:
-                    writer.add(f"{step}/{kind}/{name}", array)
+                digests |= {f"loaded/{kind}/{name}": digest_of(array) for name, array in tensors}
     losses, hits = (np.concatenate(column) for column in zip(*outcomes, strict=True))
     writer.add("losses", losses.astype(recipe.dtype))
     return {
@@ -73,9 +82,41 @@ def trace(
     }
 
 
+def add_all(writer: TraceWriter, prefix: str, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
+    for name, array in tensors:
+        writer.add(f"{prefix}/{name}", array)
+
+
 def selected(name: str, *, first: bool) -> bool:
     """Is this observation stored as a tensor?  Masks are stored as digests alone, activations of the first observed step only."""
     return first if name.startswith("activations/") else not name.startswith("masks/")
+
+
+def place_images(network: Network, recipe: Recipe, seed: int) -> None:
+    """Both splits; the test images are one more than a batch, so that an evaluation pads its last one."""
+    trained = BATCHES * recipe.batch_size
+    images, labels = generated_images(seed, trained + recipe.batch_size + 1)
+    network.place("train", images[:trained], labels[:trained])
+    network.place("test", images[trained:], labels[trained:])
+
+
+def evaluated(network: Network, recipe: Recipe) -> NDArray[np.float32]:
+    """(B + 1, classes), by the evaluation of a run."""
+    found = evaluate(network, "test", np.arange(recipe.batch_size + 1), recipe.batch_size, lambda: False)
+    assert found is not None
+    return found
+
+
+def saved_and_loaded(network: Network, recipe: Recipe, architecture: Architecture, seed: int) -> NDArray[np.float32]:
+    """Save the state as a run does, put other weights in its place, and load it again.  Returns the test logits of the other weights, which
+    are equal in both engines, whatever they have trained."""
+    with tempfile.TemporaryDirectory(prefix="alexnet-") as name:
+        folder = Path(name)
+        write_state(folder, recipe, architecture, network.weights(), network.slots())
+        network.load(initial_weights(recipe, architecture, seed + 1), ())
+        logits = evaluated(network, recipe)
+        network.load(*read_state(folder, recipe, architecture))
+    return logits
 
 
 def observed_steps(requested: tuple[int, ...], steps: int) -> frozenset[int]:
@@ -91,7 +132,12 @@ def observed_steps(requested: tuple[int, ...], steps: int) -> frozenset[int]:
 def generated_images(seed: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(images (count, 32, 32, 3) of random bytes, labels (count,)): a function of the seed, like everything random."""
     words = bits(seed, Purpose.IMAGES, count * 32 * 32 * 3 // 8)
-    return words.astype("<u8").view(np.uint8).reshape(count, 32, 32, 3), (np.arange(count) % CLASSES).astype(np.uint8)
+    return words.astype("<u8").view(np.uint8).reshape(count, 32, 32, 3), labels_of(np.arange(count))
+
+
+def labels_of(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Of the generated images with these numbers."""
+    return (indices % CLASSES).astype(np.uint8)
 
 
 def plans(recipe: Recipe, architecture: Architecture, seed: int, steps: int) -> Iterator[StepPlan]:

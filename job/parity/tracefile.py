@@ -1,7 +1,8 @@
 """The file of `alexnet trace`: one safetensors file, whose `__metadata__` holds facts, as JSON, and a digest of everything.
 
-Tensors: `initial/NAME`, `losses` (steps,), and for each observed step `STEP/inputs`, `STEP/activations/LAYER`, `STEP/logits`,
-`STEP/gradients/NAME`, `STEP/slots/SLOT/NAME` and `STEP/weights/NAME`, all in canonical layout.
+Tensors: `initial/NAME`, `losses` (steps,), `other/evaluation`, and for each observed step `STEP/evaluation`, `STEP/inputs`,
+`STEP/activations/LAYER`, `STEP/logits`, `STEP/gradients/NAME`, `STEP/slots/SLOT/NAME` and `STEP/weights/NAME`, all in canonical layout.
+Of the step before an observed one, slots and weights as well.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from job.runs.tensorfile import Header, stored_bytes
 from job.storage.errors import NotFound
 from job.storage.opening import split
 
-FORMAT = "alexnet-trace-1"
+FORMAT = "alexnet-trace-2"
 CHUNK = 1 << 22
 
 
@@ -61,7 +62,9 @@ class Trace:
                 header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
                 metadata = header.get("__metadata__", {})
                 if metadata.get("format") != FORMAT:
-                    raise JobError(Exit.USAGE, f"{url}: a safetensors file, but no trace. Expected what `alexnet trace` writes.")
+                    raise JobError(
+                        Exit.USAGE, f"{url}: no trace of the format {FORMAT}. Expected what this version's `alexnet trace` writes."
+                    )
                 given, found = metadata.pop("sha256", ""), _sealed(_digest(file), header)
         except (SafetensorError, OSError) as error:
             raise JobError(Exit.DATA, f"{url}: not a readable safetensors file ({error}). Make it again with `alexnet trace`.") from None
@@ -95,6 +98,11 @@ def opened(url: str) -> Iterator[Trace]:
                 Exit.USAGE, f"{url}: there is no such file. Expected a trace; `alexnet trace --output {url}` makes one."
             ) from None
         yield Trace(path, url)
+
+
+def digest_of(array: NDArray[Any]) -> str:
+    """SHA-256 of a tensor's bytes in the file."""
+    return hashlib.sha256(stored_bytes(array, array.dtype.name)).hexdigest()
 
 
 def _digest(file: BinaryIO) -> Any:
