@@ -20,14 +20,13 @@ WORDS = {
     "inputs": "the images after crop and flip",
     "evaluation": "the test logits",
     "masks": "the dropout mask of {}",
-    "preprocessing": "the output of {}",
     "activations": "the output of {}",
     "logits": "the logits",
     "hits": "the count of hits",
-    "cross-entropy": "the loss, recomputed from the logits,",
+    "cross-entropy": "the loss of its own logits",
     "loss": "the loss",
     "gradients": "the gradient of {}",
-    "update": "the update of {}, recomputed from the gradients,",
+    "update": "the update of {} by its own gradients",
     "slots": "the optimiser's {}",
     "weights": "the new weights of {}",
     "loaded": "{} after saving and loading",
@@ -37,7 +36,13 @@ WORDS = {
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--limit", "limits", multiple=True, metavar="KIND=VALUE", help="Replace a limit, such as logits=1e-6; may be repeated.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="KIND=VALUE",
+    help="Replace a limit, such as logits=1e-6 or gradients/features.0=0.1; may be repeated.",
+)
 @options.as_json
 def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
     """Compare two traces, A and B (files or s3://…), layer by layer; the exit code is 1 if they differ by more than rounding.
@@ -77,25 +82,27 @@ def report(found: "Parity", one: "Trace", other: "Trace") -> str:
 
 def table(found: "Parity", one: "Trace") -> list[str]:
     """One line for each layer, in network order: its largest relative difference over all observed steps."""
-    from job.parity.compare import KINDS
+    from job.parity.compare import BY_NORM, KINDS, WHOLE
 
-    layers = list(dict.fromkeys(d.layer for d in found.differences if d.kind in ("inputs", "activations", "logits", "loss")))
-    kinds = [kind for kind in KINDS if kind not in ("inputs", "logits", "loss")]
+    layers = list(dict.fromkeys(d.layer for d in found.differences if d.kind in (*WHOLE, "activations")))
+    kinds = [kind for kind in KINDS if kind not in WHOLE]
     lines = [f"{'layer':<20}" + "".join(f"{kind:>13}" for kind in kinds)]
     for layer in layers:
-        single = layer in ("inputs", "logits", "loss")
-        cells = [found.worst(layer, layer if single and kind == "activations" else kind) for kind in kinds]
-        lines.append(f"{layer:<20}" + "".join(f"{_cell(cell):>13}" for cell in cells))
+        if layer in WHOLE:
+            lines.append(f"{layer:<20}{_cell(found.worst(layer, layer)):>13}  limit {_limit(found.limits.get(layer))}")
+        else:
+            lines.append(f"{layer:<20}" + "".join(f"{_cell(found.worst(layer, kind)):>13}" for kind in kinds))
     lines.append(f"{'limit':<20}" + "".join(f"{_limit(found.limits.get(kind)):>13}" for kind in kinds))
-    precise = one.facts["recipe"]["precision"] == "fp64"
-    of = "over the largest value of the tensor" + ("" if precise else ", of gradients over their norm; limits hold at step 0")
-    return [*lines, f"relative difference, the worst of all steps, {of}; = equal to the bit, ! beyond the limit"]
+    precision = str(one.facts["recipe"]["precision"])
+    normed = ", ".join(kind for kind in KINDS if kind in BY_NORM[precision])
+    of = "over the largest value of the tensor" + (f" ({normed}: over the norm)" if normed else "")
+    return [*lines, f"relative difference, the worst of the steps that are judged, {of}; = equal to the bit, ! beyond the limit"]
 
 
 def described(difference: "Difference") -> str:
     """What differs, when, and by how much."""
     when = "before the first step" if difference.step < 0 else f"at step {difference.step}"
-    what = WORDS[difference.kind].format(difference.name)
+    what = f"{difference.trace} alone: " * bool(difference.trace) + WORDS[difference.kind].format(difference.name or "the test logits")
     if difference.note:
         return f"{what} {when}: {difference.note}"
     return f"{what} {when}: {difference.absolute:.2g} absolute, {difference.relative:.2g} relative, {difference.ulp:.3g} ULP"
@@ -133,6 +140,9 @@ def _limits(pairs: tuple[str, ...]) -> dict[str, float]:
             found[kind] = float(value)
         except ValueError:
             found[kind] = math.nan
-        if kind not in KINDS or not found[kind] >= 0:
-            raise JobError(Exit.USAGE, f"--limit {pair}: expected KIND=NUMBER, the kind one of {', '.join(KINDS)}, the number at least 0.")
+        if kind.partition("/")[0] not in KINDS or not found[kind] >= 0:
+            raise JobError(
+                Exit.USAGE,
+                f"--limit {pair}: expected KIND=NUMBER or KIND/LAYER=NUMBER, the kind one of {', '.join(KINDS)}, the number at least 0.",
+            )
     return found

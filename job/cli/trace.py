@@ -25,7 +25,7 @@ from job.core.exits import Exit, JobError
     metavar="STEP",
     type=int,
     multiple=True,
-    show_default="0, 1, -1",
+    show_default="0, 1, 4, -1",
     help="Step to record in full, from 0; -1 is the last. May be repeated.",
 )
 @options.device

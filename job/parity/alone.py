@@ -46,8 +46,8 @@ class Alone:
         """What of `kind` there is to say about a layer or parameter `name`."""
         try:
             yield from self.checks[kind](step, name)
-        except KeyError as missing:
-            yield Found(name, UNKNOWN, f"the trace has no {missing.args[0]}")
+        except (KeyError, IndexError, ValueError) as error:  # what is not there, and what has another shape
+            yield Found(name, UNKNOWN, f"not to be computed: {error.args[0]}")
 
     def hits(self, step: int, name: str) -> Iterator[Found]:
         """The step's own count, beside the fewest and the most that its logits allow."""
@@ -82,9 +82,14 @@ class Alone:
         yield Found(name, *difference_of(self._tensor(f"{step}/weights/{name}"), new_weight))
 
     def loaded(self, step: int, name: str) -> Iterator[Found]:
-        """Slots and weights of one parameter, read again after they were saved and loaded."""
+        """Slots and weights of one parameter, read again after they were saved and loaded; without a name, what an evaluation says."""
+        digests = self._trace.facts["digests"]
+        if not name:
+            equal = digests["saved/evaluation"] == digests["loaded/evaluation"]
+            yield Found("", NONE if equal else UNKNOWN, "" if equal else "not what they were before")
+            return
         for key in (*(f"slots/{slot}/{name}" for slot in self._recipe.slots), f"weights/{name}"):
-            equal = digest_of(self._tensor(f"{step}/{key}")) == self._trace.facts["digests"][f"loaded/{key}"]
+            equal = digest_of(self._tensor(f"{step}/{key}")) == digests[f"loaded/{key}"]
             yield Found(key.partition("/")[2], NONE if equal else UNKNOWN, "" if equal else "not what was saved")
 
     def _labels(self, step: int) -> NDArray[np.uint8]:
@@ -99,5 +104,5 @@ class Alone:
     def _tensor(self, key: str) -> NDArray[Any]:
         """Raises KeyError where the trace has none."""
         if key not in self._trace.names:
-            raise KeyError(key)
+            raise KeyError(f"there is no {key}")
         return self._trace[key]

@@ -38,9 +38,9 @@ class Difference:
 
     @property
     def layer(self) -> str:
-        """The row of the table."""
+        """The row of the table: a layer, or a kind that has none."""
         parameter = self.name.rpartition("/")[2]
-        return parameter.removesuffix(".weight").removesuffix(".bias") or self.kind
+        return parameter.removesuffix(".weight").removesuffix(".bias") if "." in parameter or self.kind == "activations" else self.kind
 
 
 def difference_of(a: NDArray[Any], b: NDArray[Any], by_norm: bool = False) -> tuple[Numbers, str]:

@@ -66,7 +66,9 @@ def trace(
             add_all(writer, f"{step}/slots", network.slots())
             add_all(writer, f"{step}/weights", network.weights())
         if step == first:
+            digests["saved/evaluation"] = digest_of(evaluated(network, recipe))
             writer.add("other/evaluation", saved_and_loaded(network, recipe, architecture, seed))
+            digests["loaded/evaluation"] = digest_of(evaluated(network, recipe))
             for kind, tensors in (("slots", network.slots()), ("weights", network.weights())):
                 digests |= {f"loaded/{kind}/{name}": digest_of(array) for name, array in tensors}
     losses, hits = (np.concatenate(column) for column in zip(*outcomes, strict=True))
@@ -108,21 +110,24 @@ def evaluated(network: Network, recipe: Recipe) -> NDArray[np.float32]:
 
 
 def saved_and_loaded(network: Network, recipe: Recipe, architecture: Architecture, seed: int) -> NDArray[np.float32]:
-    """Save the state as a run does, put other weights in its place, and load it again.  Returns the test logits of the other weights, which
-    are equal in both engines, whatever they have trained."""
+    """Save the state as a run does, put other weights in its place, and load it again.
+
+    Returns the test logits of the other weights.  They are equal in both engines, whatever these have trained, and those of He, which have
+    no biases that drown what the images say."""
     with tempfile.TemporaryDirectory(prefix="alexnet-") as name:
         folder = Path(name)
         write_state(folder, recipe, architecture, network.weights(), network.slots())
-        network.load(initial_weights(recipe, architecture, seed + 1), ())
+        network.load(initial_weights(recipe.with_values({"initial_weights": "he-uniform"}), architecture, seed + 1), ())
         logits = evaluated(network, recipe)
         network.load(*read_state(folder, recipe, architecture))
     return logits
 
 
 def observed_steps(requested: tuple[int, ...], steps: int) -> frozenset[int]:
-    """The steps to observe, negative ones from the end; none given: the first two and the last.  Raises JobError (2), naming the step."""
+    """The steps to observe, negative ones from the end; none given: the first two, the first of the second epoch, and the last.
+    Raises JobError (2), naming the step."""
     if not requested:
-        return frozenset({0, min(1, steps - 1), steps - 1})
+        return frozenset({0, 1, BATCHES, steps - 1} & set(range(steps)))
     for step in requested:
         if not -steps <= step < steps:
             raise JobError(Exit.USAGE, f"--at {step}: there are {steps} steps. Expected 0 to {steps - 1}, or -1 for the last.")
