@@ -4,14 +4,16 @@ Each fault of `tests.engines.planted` is planted in each engine, and traced agai
 tables of the document that stand between `<!-- NAME -->` and `<!-- end -->` are drawn anew.  About ten minutes on two cores.
 """
 
-import re
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 from job.engines import ENGINES
-from job.parity.compare import KINDS, Parity, compare
+from job.parity.compare import BITS, LIMITS, compare, limit_key
+from job.parity.difference import distance
 from job.parity.tracefile import Trace
 from tests.engines.planted import FAULTS
 from tests.engines.traces import FAULTY, PRECISIONS, RECIPES, SOUND, traced
@@ -39,40 +41,55 @@ def fault_table(found: Traced) -> str:
     return "\n".join(lines)
 
 
-def worst(parity: Parity, kind: str) -> float | None:
-    """The largest relative difference that is judged."""
-    return max((d.relative for d in parity.differences if d.kind == kind and d.limit is not None), default=None)
-
-
 def sound_table(found: Traced) -> str:
-    """The worst over all recipes."""
-    kinds = [kind for kind in KINDS if any(compare_limits(kind))]
-    lines = ["| | " + " | ".join(f"{precision} | limit" for precision in PRECISIONS) + " |", "|---" * (1 + 2 * len(PRECISIONS)) + "|"]
-    parities = {
-        precision: [compare(*(found(engine, f"{recipe}-{precision}") for engine in ENGINES)) for recipe in RECIPES]
-        for precision in PRECISIONS
-    }
-    for kind in kinds:
-        cells = []
-        for precision in PRECISIONS:
-            numbers = [n for parity in parities[precision] if (n := worst(parity, kind)) is not None]
-            limits = {parity.limits[kind] for parity in parities[precision] if kind in parity.limits}
-            cells.append(f"{max(numbers):.1e}" if numbers else "")
-            cells.append(", ".join(f"{limit:.0e}" for limit in sorted(limits)) or "none")
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    """The largest distance of two sound engines over all recipes, by limit; in bf16 that of each from fp64 as well."""
+    rows = list(dict.fromkeys(key for precision in PRECISIONS for key in LIMITS[precision] if key not in BITS))
+    head = " | ".join(["", *PRECISIONS, "bf16 from fp64", *(f"limit {precision}" for precision in PRECISIONS)])
+    lines = [f"|{head} |", "|---" * (2 + 2 * len(PRECISIONS)) + "|"]
+    columns = [apart(found, precision) for precision in PRECISIONS]
+    columns.append(from_exact(found))
+    for row in rows:
+        cells = [f"{column[row]:.1e}" if row in column else "" for column in columns]
+        limits = [f"{LIMITS[precision][row]:.1g}" if row in LIMITS[precision] else "" for precision in PRECISIONS]
+        lines.append(f"| {row} | {' | '.join([*cells, *limits])} |")
     return "\n".join(lines)
 
 
-def compare_limits(kind: str) -> list[float]:
-    from job.parity.compare import LIMITS
+def apart(found: Traced, precision: str) -> dict[str, float]:
+    """Key of a limit → the largest relative difference of two sound engines that it judges."""
+    largest: dict[str, float] = defaultdict(float)
+    for recipe in RECIPES:
+        for d in compare(*(found(engine, f"{recipe}-{precision}") for engine in ENGINES)).differences:
+            if d.limit:
+                key = limit_key(LIMITS[precision], d.kind, d.name)
+                largest[key] = max(largest[key], d.relative)
+    return largest
 
-    return [limits[kind] for limits in LIMITS.values() if kind in limits]
+
+def from_exact(found: Traced) -> dict[str, float]:
+    """Key of a limit → the largest difference of an engine's first step in bf16 from the same in fp64."""
+    largest: dict[str, float] = defaultdict(float)
+    for recipe, engine in product(RECIPES, ENGINES):
+        rounded, exact = (found(engine, f"{recipe}-{precision}") for precision in ("bf16", "fp64"))
+        for tensor in rounded.names:
+            step, _, rest = tensor.partition("/")
+            kind, _, name = rest.partition("/")
+            if step in ("0", "other") and kind in ("activations", "logits", "evaluation", "gradients"):
+                key = limit_key(LIMITS["bf16"], kind, name)
+                largest[key] = max(largest[key], distance(rounded[tensor], exact[tensor], by_norm=True)[1])
+    return largest
+
+
+def block(document: str, name: str) -> str:
+    """The table of that name."""
+    return document.partition(f"<!-- {name} -->\n")[2].partition("<!-- end -->")[0]
 
 
 def drawn(document: str, tables: dict[str, str]) -> str:
     """The document with its tables anew."""
     for name, table in tables.items():
-        document = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", document, flags=re.DOTALL)
+        before, marker, rest = document.partition(f"<!-- {name} -->\n")
+        document = before + marker + f"{table}\n" + rest[rest.index("<!-- end -->") :]
     return document
 
 

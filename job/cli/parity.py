@@ -49,7 +49,7 @@ def parity(a: str, b: str, limits: tuple[str, ...], as_json: bool) -> int:
 
     Inputs, initial weights and dropout masks must be equal to the bit.  fp64: everything else within 1e-11 of the largest value of
     its tensor, at every step (weights under Adam 1e-8).  fp32, at step 0: activations, logits and loss 5e-6, gradients 1e-2 of their norm.
-    bf16, at step 0: 2e-2 of the norm, gradients 1e-1.  In each trace alone, at every observed step: hits, loss and update (5e-6, in fp64
+    bf16, at step 0: 2e-2 of the norm, gradients 1e-1.  In each trace alone, at every observed step: hits, loss and update (1e-5, in fp64
     1e-11) follow from its own logits and gradients, and weights and optimiser state survive saving and loading.
     """
     from job.parity.compare import compare

@@ -396,7 +396,8 @@ class TracedSteps(TypedDict):
     hits: list[int]
     """images that were right, of each step"""
     digests: dict[str, Digest]
-    """`STEP/inputs` and `STEP/masks/LAYER` → SHA-256 of its bytes: pixels as little-endian numbers, masks as bits"""
+    """`STEP/inputs` and `STEP/masks/LAYER` → SHA-256 of its bytes: pixels as little-endian numbers, masks as bits. And of the state after
+    the first observed step: `saved/evaluation`, `loaded/evaluation`, `loaded/weights/PARAMETER`, `loaded/slots/SLOT/PARAMETER`"""
 
 
 class TraceFacts(TracedSteps):

@@ -69,6 +69,7 @@ def test_two_engines_agree(folder):
     named = [line.split()[0] for line in lines if line.startswith(("inputs", "normalize", "features.", "classifier.", "logits", "loss"))]
     assert named[0] == "inputs"
     assert named.index("features.0") < named.index("features.12") < named.index("classifier.6") < named.index("loss")
+    assert {"hits", "cross-entropy", "evaluation"} <= {line.split()[0] for line in lines if "  limit " in line}
 
 
 def test_traces_of_other_recipes_are_refused(folder, short):
@@ -81,7 +82,9 @@ def test_traces_of_other_recipes_are_refused(folder, short):
 
 def test_a_trace_holds_what_was_asked_for(folder):
     tensors = load_file(folder / "torch.safetensors")
-    assert {name.split("/")[0] for name in tensors} == {"initial", "losses", "0", "1", "49"}
+    assert {name.split("/")[0] for name in tensors} == {"initial", "losses", "other", "0", "1", "3", "4", "48", "49"}
+    assert {name.split("/")[1] for name in tensors if name.startswith("48/")} == {"slots", "weights"}
+    assert tensors["49/evaluation"].shape == tensors["other/evaluation"].shape == (9, 10)
     assert tensors["losses"].shape == (50,)
     assert tensors["49/logits"].shape == (8, 10)
     assert tensors["0/activations/features.0"].shape == (8, 4, 15, 15)
@@ -90,7 +93,7 @@ def test_a_trace_holds_what_was_asked_for(folder):
     assert facts["seed"] == 0
     assert facts["environment"]["engine"] == "torch"
     assert sum(name.endswith("/inputs") for name in facts["digests"]) == 50
-    assert len({digest for name, digest in facts["digests"].items() if "/masks/" in name}) == 6
+    assert len({digest for name, digest in facts["digests"].items() if "/masks/" in name}) == 8
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
@@ -126,7 +129,6 @@ def test_a_trace_in_a_bucket_is_the_same_bytes(short, monkeypatch):
     [
         (("--at", "50"), "--at 50: there are 50 steps"),
         (("--at", "-51"), "--at -51"),
-        (("--precision", "bf16"), "--precision bf16"),
         (("--output", "s3://bucket"), "names no file"),
         (("--output", "folder/"), "names no file"),
         (("--set", "momentun=1"), "momentum"),
