@@ -1,7 +1,7 @@
 """`python -m tools.faults docs/parity.md`: where planted faults are caught, and how far two sound engines are apart.
 
 Each fault of `tests.engines.planted` is planted in each engine, and traced against the sound other engine in fp64, fp32 and bf16.  The
-tables of the document that stand between `<!-- NAME -->` and `<!-- end -->` are drawn anew.  About ten minutes on two cores.
+tables of the document that stand between `<!-- NAME -->` and `<!-- end -->` are drawn anew.  About five minutes of processor time.
 """
 
 import sys
@@ -50,7 +50,7 @@ def sound_table(found: Traced) -> str:
     columns.append(from_exact(found))
     for row in rows:
         cells = [f"{column[row]:.1e}" if row in column else "" for column in columns]
-        limits = [f"{LIMITS[precision][row]:.1g}" if row in LIMITS[precision] else "" for precision in PRECISIONS]
+        limits = [f"{LIMITS[precision][row]:.2g}" if row in LIMITS[precision] else "" for precision in PRECISIONS]
         lines.append(f"| {row} | {' | '.join([*cells, *limits])} |")
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ SHOWN = [
     ("unbiased-variance", "bf16", 0, "activations", "normalize"),
     ("dropout-keys-reused", "fp32", 1, "masks", "classifier.0"),
     ("step-without-dropout", "bf16", 0, "cross-entropy", ""),
-    ("hits-halved", "bf16", 0, "hits", ""),
+    ("hits-halved", "bf16", 1, "hits", ""),
     ("keras-momentum", "bf16", 0, "update", "momentum/features.0.weight"),
     ("decay-on-biases", "fp32", 0, "update", "momentum/features.0.bias"),
     ("momentum-reset", "bf16", 4, "update", "momentum/features.0.weight"),
