@@ -3,7 +3,6 @@
 A few here; all of them in all precisions, as docs/parity.md tells, in the slow test.
 """
 
-import re
 from pathlib import Path
 
 import pytest
@@ -56,10 +55,9 @@ def test_a_planted_fault_is_caught_and_named(trace, engine, fault, precision, st
 
 @pytest.mark.slow
 def test_the_tables_of_the_document(tmp_path):
-    """The very same places, and sound engines no further apart than ten times what it tells (another CPU rounds otherwise)."""
+    """The very same places; of the sound engines the same rows and limits, as another CPU rounds otherwise."""
     found = traced(tmp_path, [*SOUND, *FAULTY])
     document = DOCUMENT.read_text()
     assert faults.drawn(document, {"faults": faults.fault_table(found)}) == document
-    told, now = (re.findall(r"\d\.\de-\d\d", text) for text in (faults.block(document, "sound"), faults.sound_table(found)))
-    assert len(told) == len(now) > 20
-    assert all(float(b) <= 10 * float(a) for a, b in zip(told, now, strict=True))
+    told, now = ([line.split("|") for line in text.splitlines()] for text in (faults.block(document, "sound"), faults.sound_table(found)))
+    assert [(row[1], row[-4:]) for row in told] == [(row[1], row[-4:]) for row in now]
