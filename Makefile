@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 STAMP := .venv/.installed
 DEMO := .venv/.demo
-EXTRAS_installed := torch,tensorflow,onnx,demo,dev
+EXTRAS_installed := torch,tensorflow,onnx,examples,demo,dev
 EXTRAS_demo := torch,tensorflow,demo
 export TF_CPP_MIN_LOG_LEVEL = 3
 
@@ -28,8 +28,8 @@ reproduce: $(DEMO) ## the original report's table, and as it should have been; E
 	    $(if $(ABLATION),--ablation)
 
 lint: $(STAMP) ## ruff and mypy
-	.venv/bin/ruff check job tests tools
-	.venv/bin/ruff format --check job tests tools
+	.venv/bin/ruff check job tests tools examples
+	.venv/bin/ruff format --check job tests tools examples
 	.venv/bin/mypy
 
 test: lint ## everything but the long tests, on two cores
