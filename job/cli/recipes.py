@@ -75,8 +75,11 @@ def _read(name: str) -> Recipe:
         return from_toml(resources.files("job").joinpath("recipes", f"{name}.toml").read_text("utf-8"), name)
     path = Path(name)
     if not path.is_file():
+        near = difflib.get_close_matches(name, packaged(), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
         raise JobError(
-            Exit.USAGE, f"--recipe {name}: neither a file nor a recipe of the package. Expected {', '.join(packaged())}, or a TOML file."
+            Exit.USAGE,
+            f"--recipe {name}: neither a file nor a recipe of the package.{hint} Expected {', '.join(packaged())}, or a TOML file.",
         )
     try:
         return from_toml(path.read_text("utf-8"), name)

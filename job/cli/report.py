@@ -28,6 +28,7 @@ def report(runs: tuple[str, ...], output: str, anyway: bool, margin: float | Non
     from job.analysis.progress_page import write_page
     from job.runs.results import open_run
     from job.runs.snapshot import Observer
+    from job.storage.files import local_errors
     from job.storage.opening import open_store
 
     parent, _, name = output.rpartition("/")
@@ -37,7 +38,7 @@ def report(runs: tuple[str, ...], output: str, anyway: bool, margin: float | Non
         store, name = open_store(output), "report.html"
     with ThreadPoolExecutor(READERS) as pool:
         observers = [Observer(run) for run in pool.map(open_run, runs)]
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, local_errors(Path(folder)):
         page = Path(folder) / "page.html"
         figures = write_page(observers, page, anyway=anyway, margin=margin)
         store.put(name, page)

@@ -1,5 +1,6 @@
 """Where the images come from: CIFAR-10 by download, the digits beside this file, files on the disk, a bucket."""
 
+import difflib
 import re
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
@@ -58,7 +59,9 @@ def load(
     except (OSError, RuntimeError):  # a name too long, a folder without access, ~nobody
         there = False
     if not there:
-        raise JobError(Exit.USAGE, f"--data {source!r}: neither a known dataset nor a path that exists. Allowed: {SOURCES}")
+        near = difflib.get_close_matches(source, ("cifar10", "digits"), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise JobError(Exit.USAGE, f"--data {source!r}: neither a known dataset nor a path that exists.{hint} Allowed: {SOURCES}.")
     return read_dataset(path, name=_name(path.resolve()), source=source)
 
 

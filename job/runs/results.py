@@ -22,6 +22,8 @@ from job.storage.errors import NotFound
 from job.storage.files import sha256_of, without_secrets
 from job.storage.opening import open_store
 
+MANY = 20
+"""folders that are looked into where a run is missing"""
 FINAL_BYTES = 1 << 28
 """of an object below `final/`; the largest, the predictions, have 400,000 for 10,000 images"""
 
@@ -81,8 +83,17 @@ def open_run(url: str) -> Run:
         parent = "/"
     run = Run(open_store(parent or "."), name)
     if run.record() is None:
-        raise JobError(Exit.USAGE, f"{url}: there is no run (no run.json). `alexnet runs {parent or '.'}` lists those that are there.")
+        raise _missing(run, url, parent or ".")
     return run
+
+
+def _missing(run: Run, url: str, parent: str) -> JobError:
+    """Where else to look: in the place itself, or, where no place was named, in that of `alexnet train`."""
+    if any(run.store.list(f"{run.id}/{name}/run.json") for name in run.store.folders(f"{run.id}/")[:MANY]):
+        return JobError(Exit.USAGE, f"{url} is no run, but holds some. Expected {url.rstrip('/')}/ID; `alexnet runs {url}` lists them.")
+    if parent == "." and Run(open_store("runs"), run.id).record() is not None:
+        return JobError(Exit.USAGE, f"{url}: there is no run (no run.json). Did you mean runs/{run.id}?")
+    return JobError(Exit.USAGE, f"{url}: there is no run (no run.json). `alexnet runs {parent}` lists those that are there.")
 
 
 def read_results(url: str) -> Results:

@@ -24,7 +24,9 @@ def run(name: str, package: str, output: Path, folder: Path, **variables: str) -
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"needs {package}, of the extra `examples`")
     command = [sys.executable, str(EXAMPLES / name), str(output / "r")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment(**variables))
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=environment(PYTHONPATH=str(EXAMPLES.parent), **variables)
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

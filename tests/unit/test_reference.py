@@ -56,6 +56,8 @@ def test_variables_for_the_record_are_no_mistakes_and_misspelt_ones_are():
         (["train", "--dry-run", "--set", "lr=1"], "Did you mean learning_rate?"),
         (["train", "--dry-run", "--set", "warmpu=1"], "Did you mean warmup?"),
         (["train", "--dry-run", "--epoch", "1"], "--epochs"),
+        (["train", "--dry-run", "--recipe", "digit"], "Did you mean digits?"),
+        (["train", "--engine", "torch", "--data", "digit"], "Did you mean digits?"),
     ],
 )
 def test_a_hint(words, hint):

@@ -1,15 +1,19 @@
 """Runs that are at work, stopped or diverged, as who looks on sees them: real attempts of the NumPy engine."""
 
 import re
+import shutil
 import signal
+import subprocess
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from rich.console import Console
 
 from job.analysis.progress_page import write_page
@@ -24,6 +28,8 @@ from job.watch.screen import screen
 from job.watch.serve import PageServer
 from tests.support.numpy_engine import NumpyNetwork
 from tests.support.trainer import STEPS, Trainer, at_step, terminate
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(autouse=True)
@@ -159,11 +165,8 @@ def test_a_curve_is_where_its_numbers_are() -> None:
 
 
 def test_the_page_is_served_to_this_machine_only(stopped: Trainer) -> None:
-    server = PageServer([Observer(stopped.run)], port=0, seconds=60)
-    thread = threading.Thread(target=server.run)
-    thread.start()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
+    with served(Observer(stopped.run), 60) as server:
         assert server.url.startswith("http://127.0.0.1:")
         with opener.open(server.url) as answer:
             page = answer.read().decode()
@@ -174,9 +177,48 @@ def test_the_page_is_served_to_this_machine_only(stopped: Trainer) -> None:
                 opener.open(urllib.request.Request(server.url + path, headers=headers))  # noqa: S310
             assert caught.value.code in (403, 404)
             caught.value.close()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> list[str]:
+    """The command, without an address."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    return [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr"]
+
+
+@contextmanager
+def served(observer: Observer, seconds: int) -> Iterator[PageServer]:
+    server = PageServer([observer], port=0, seconds=seconds)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
     finally:
         server.close()
         thread.join()
+
+
+def test_a_browser_paints_the_page(browser: list[str], stopped: Trainer, tmp_path: Path) -> None:
+    with served(Observer(stopped.run), 600) as server:
+        command = [*browser, "--window-size=1000,1400", f"--screenshot={tmp_path}/page.png", server.url]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "CONSOLE" not in done.stderr, "nothing is refused by the page's own policy"
+    with Image.open(tmp_path / "page.png") as seen:
+        assert len(set(seen.convert("RGB").resize((100, 140)).get_flattened_data())) > 50, "text and curves, not a blank page"
+
+
+def test_a_browser_asks_again(browser: list[str], stopped: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = threading.Semaphore(0)
+    with served(Observer(stopped.run), 1) as server:
+        page = server.page
+        monkeypatch.setattr(server, "page", lambda: made.release() or page())
+        with subprocess.Popen([*browser, "--remote-debugging-port=0", server.url], stderr=subprocess.DEVNULL) as process:
+            try:
+                assert made.acquire(timeout=90)
+                assert made.acquire(timeout=30), "the page has itself refreshed"
+            finally:
+                process.terminate()
 
 
 def test_the_page_of_several_runs(stopped: Trainer, tmp_path: Path) -> None:
