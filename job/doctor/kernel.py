@@ -27,6 +27,9 @@ from job.doctor.page import Line, failed
 
 TIMEOUT = 45.0
 """seconds for importing a framework and running its kernels; an import alone can take many seconds on a cold disk"""
+LOSS = "loss of a step"
+EXPECTED = {"convolution": "NumPy", "matmul": "NumPy", LOSS: "a guess"}
+"""what is measured → what it is compared with; another precision with fp32"""
 SMALL = Recipe(name="kernel", image_size=64, width=0.25, batch_size=8, dropout=0.0, precision="fp32", crop=False, flip=False)
 TOLERANCE = 1e-4
 """largest accepted difference, relative to the largest value, of float32 sums over some thousand products"""
@@ -80,13 +83,13 @@ def _line(report: Report, gpu_expected: bool) -> Line:
         return replace(line, level="warn") if report.get("late") and not gpu_expected else line
     environment, differences = report["environment"], report["differences"]
     versions = ", ".join(f"{name} {environment[name]}" for name in VERSIONS if environment.get(name))
-    figures = ", ".join(f"{name} {found:.1e}" for name, (found, _) in differences.items())
+    figures = ", ".join(f"{name} within {found:.1e} of {EXPECTED.get(name, 'fp32')}" for name, (found, _) in differences.items())
     where = f"{versions} on {environment['device']}"
     if wrong := [name for name, (found, allowed) in differences.items() if not found <= allowed]:
         return Line(
             check=check,
             level="fail",
-            reason=f"{where}: wrong numbers from {', '.join(wrong)} (differences from NumPy: {figures})",
+            reason=f"{where}: wrong numbers from {', '.join(wrong)} ({figures})",
             remedy="Use another node, or a driver and a framework that go together.",
         )
     if gpu_expected and environment["device"] == "cpu":
@@ -96,7 +99,7 @@ def _line(report: Report, gpu_expected: bool) -> Line:
             reason=f"{where}: the driver shows a GPU, but {engine} does not see it",
             remedy=f"Expected a build of {engine} with CUDA and a driver new enough for it; use the project's image, or another node.",
         )
-    return Line(check=check, level="pass", reason=f"{where}: right numbers (largest differences from NumPy: {figures})")
+    return Line(check=check, level="pass", reason=f"{where}: right numbers ({figures})")
 
 
 def _report(engine: str, process: "subprocess.Popen[str]") -> Report:
@@ -139,7 +142,7 @@ def measure(engine_name: str, device: str) -> Report:
         differences[precision] = (difference(network.logits("test", indices), logits), BF16_TOLERANCE)
     network.step(step_plan, rate=0.001, number=1)
     losses, _ = network.read()
-    differences["loss of a step"] = (abs(float(losses[0]) - np.log(10)), 1.0)  # the last layer begins small: every class is as likely
+    differences[LOSS] = (abs(float(losses[0]) - np.log(10)), 1.0)  # the last layer begins small: every class is as likely
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"engine": engine_name, "environment": engine.environment(), "differences": differences, "memory_bytes": peak}
 
