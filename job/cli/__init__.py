@@ -50,7 +50,7 @@ class Commands(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and (near := difflib.get_close_matches(args[0], COMMANDS, n=1)):
+        if args[0] not in COMMANDS and (near := difflib.get_close_matches(args[0], (*COMMANDS, "--help"), n=1)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
 
@@ -86,6 +86,16 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     os._exit(Exit.NOT_STORED)
 
 
+def _with_key(error: click.NoSuchOption) -> click.UsageError:
+    """Where an unknown option is a key of a recipe, or what another program calls one, say how to set it."""
+    from job.core.recipe import ALSO_CALLED, KEYS
+
+    name = error.option_name.lstrip("-").replace("-", "_").lower()
+    if (key := ALSO_CALLED.get(name, name)) not in KEYS:
+        return error
+    return click.UsageError(f"No such option {error.option_name!r}. Did you mean '--set {key}=…'?", error.ctx)
+
+
 def run() -> int:
     """The exit code, after printing the error if there is one."""
     try:
@@ -97,7 +107,7 @@ def run() -> int:
         return error.code
     except click.ClickException as error:
         shown = StringIO()
-        error.show(shown)
+        (_with_key(error) if isinstance(error, click.NoSuchOption) else error).show(shown)
         click.echo(without_signatures(shown.getvalue()), err=True, nl=False)
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):

@@ -23,12 +23,12 @@ RECORD = 1 + 3 * 32 * 32
 """bytes of an image in a .bin file: its label, then the red, green and blue planes, each row by row"""
 
 
-def damaged(thing: Path | str, found: str, expected: str) -> JobError:
-    """Says what was found in which file or folder, and what was expected."""
-    return JobError(
-        Exit.DATA,
-        f"{thing}: {found}. Expected {expected}. Replace it with an undamaged copy, or use --data cifar10 to download the original.",
-    )
+COPY = "Replace it with an undamaged copy, or use --data cifar10 to download the original."
+
+
+def damaged(thing: Path | str, found: str, expected: str, remedy: str = COPY) -> JobError:
+    """Says what was found in which file or folder, what was expected, and what to do."""
+    return JobError(Exit.DATA, f"{thing}: {found}. Expected {expected}. {remedy}".rstrip())
 
 
 def assemble(where: Path, files: Mapping[str, int], open_file: Callable[[str], IO[bytes]], *, name: str, source: str) -> Dataset:

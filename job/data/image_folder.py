@@ -29,9 +29,9 @@ def read_image_folder(folder: Path, *, name: str, source: str) -> Dataset:
     classes = _classes(folder / "train")
     if (others := _classes(folder / "test")) != classes:
         odd = sorted({*classes} ^ {*others})
-        raise damaged(folder, f"train/ and test/ have other classes ({', '.join(odd[:5])})", EXPECTED)
+        raise damaged(folder, f"train/ and test/ have other classes ({', '.join(odd[:5])})", EXPECTED, "")
     if len(classes) != CLASSES:
-        raise damaged(folder, f"{len(classes)} classes", EXPECTED)
+        raise damaged(folder, f"{len(classes)} class{'es' if len(classes) != 1 else ''}", EXPECTED, "")
     digests: dict[str, str] = {}
     return Dataset(
         name=name,
@@ -52,7 +52,7 @@ def _read(folder: Path, classes: Sequence[str], digests: dict[str, str]) -> Spli
     for label, name in enumerate(classes):
         own = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
         if not own:
-            raise damaged(folder / name, "there are no pictures", f"files that end in {', '.join(ENDINGS)}")
+            raise damaged(folder / name, "there are no pictures", f"files that end in {', '.join(ENDINGS)}", "")
         paths += own
         labels += [label] * len(own)
     images = np.empty((len(paths), 32, 32, 3), np.uint8)

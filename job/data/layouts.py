@@ -47,7 +47,7 @@ def _assemble(where: Path, files: Mapping[str, int], open_file: Callable[[str], 
     if not any(file.endswith(".bin") for file in files) and cifar_python.is_python(files):
         return cifar_python.assemble(where, files, open_file, name=name, source=source)
     if not any(file.startswith(("data_batch_", "test_batch")) for file in files):
-        raise damaged(where, "none of CIFAR-10's files is there", EXPECTED)
+        raise damaged(where, "none of CIFAR-10's files is there", EXPECTED, "Name the folder that holds them, or use --data cifar10.")
     return cifar_binary.assemble(where, files, open_file, name=name, source=source)
 
 

@@ -79,7 +79,8 @@ def _create_file(path: Path) -> None:
             return path.touch(exist_ok=False)
         except FileNotFoundError:
             if last:
-                raise
+                code, transient, advice = _FORBIDDEN
+                raise StoreError(code, f"{path.parent}: such a folder cannot be made here. {advice}", transient=transient) from None
     return None
 
 

@@ -37,6 +37,12 @@ def test_something_in_the_way(tmp_path: Path) -> None:
         assert str(tmp_path / "file") in str(caught.value)
 
 
+def test_a_place_where_no_folder_can_be_made() -> None:
+    with pytest.raises(StoreError, match="/proc/x: such a folder cannot be made here") as caught:
+        FolderStore(Path("/proc/x")).put("a", b"1")
+    assert caught.value.code == Exit.CONFIGURATION
+
+
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="shorter") as caught:
         FolderStore(tmp_path).put("a" * 300, b"x")
