@@ -1,5 +1,7 @@
 """docs/recipes.md and docs/commands.md say what the program does; every flag of `train` has its variable."""
 
+import re
+
 import pytest
 
 from job.cli import cli
@@ -75,3 +77,24 @@ def test_completion():
     assert completed("alexnet tr") == ["plain,train", "plain,trace"]
     assert completed("alexnet train --recipe report-") == ["plain,report-keras", "plain,report-torch"]
     assert completed("alexnet train --set learn") == ["plain,learning_rate="]
+
+
+ROOT = DOCUMENTS[0].parents[1]
+CALL = re.compile(r"alexnet ([a-z]+(?: push)?)([^#`·|;&]*)")
+SHOWN = [
+    path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))) if path.name != "commands.md"
+]
+
+
+@pytest.mark.parametrize("document", SHOWN, ids=lambda path: path.name)
+def test_what_a_document_types_exists(document):
+    """Every command in a block or between backticks, and every option of it."""
+    known = {
+        context.command_path.removeprefix("alexnet "): {word for option in context.command.params for word in option.opts} | {"--help"}
+        for context in contexts(cli.make_context("alexnet", [], resilient_parsing=True))
+    }
+    text = document.read_text(encoding="utf-8")
+    typed = re.findall(r"^    (?:\$ )?(alexnet .*)$|`(alexnet [^`]*)`", text, re.MULTILINE)
+    for command, words in (found for pair in typed for found in CALL.findall("".join(pair))):
+        assert command in known, f"alexnet {command}"
+        assert {*re.findall(r"(?<![\w-])--[a-z][a-z-]*", words)} <= known[command], f"alexnet {command}{words}"
