@@ -89,12 +89,14 @@ def _read(name: str) -> Recipe:
 
 def _environment() -> dict[str, str]:
     """`ALEXNET_<KEY>` for each key of a recipe; a line on stderr names each unknown `ALEXNET_*` variable, which may be misspelt."""
-    keys = {_variable(key): key for key in KEYS}
-    known = {*keys, *map(_variable, FACTS), *_variables_of(click.get_current_context().find_root().command)}
-    for variable in os.environ:
-        # a Service called alexnet makes Kubernetes set ALEXNET_SERVICE_HOST, ALEXNET_PORT and the like
-        linked = "_PORT" in variable or "_SERVICE" in variable
-        if variable.startswith("ALEXNET_") and variable not in known and not linked:
+    keys, context = {_variable(key): key for key in KEYS}, click.get_current_context()
+    known = {*keys, *map(_variable, FACTS), *_variables_of(context.command)}
+    # a Service called alexnet makes Kubernetes set ALEXNET_SERVICE_HOST, ALEXNET_PORT and the like
+    given = [name for name in os.environ if name.startswith("ALEXNET_") and "_PORT" not in name and "_SERVICE" not in name]
+    if not known.issuperset(given):
+        known |= _variables_of(context.find_root().command)  # which imports every command
+    for variable in given:
+        if variable not in known:
             near = difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
             hint = f" Did you mean {near[0]}?" if near else ""
             click.echo(f"alexnet: the variable {variable} is not one of ours and has no effect.{hint}", err=True)
