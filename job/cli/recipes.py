@@ -18,7 +18,10 @@ OVERRIDES = {
     "batch_size": ("N", "Images of one optimiser step."),
     "image_size": ("PIXELS", "Side to which the images are resized."),
     "width": ("FACTOR", "On the channels and features of every hidden layer."),
-    "precision": (f"[{'|'.join(get_args(Precision))}]", "Of activations and gradients. auto: bf16 where the GPU has it, else fp32."),
+    "precision": (
+        f"[{'|'.join(get_args(Precision))}]",
+        "Of activations and gradients. auto: bf16 where the device computes in it, else fp32.",
+    ),
     "validation": ("N", "Training images that are held out, to choose the best epoch."),
 }
 """recipe keys that have a flag of their own, with its value and help; `--set` changes every key"""
