@@ -11,7 +11,7 @@ import click
 
 from job.cli import options
 from job.core.exits import Exit, JobError
-from job.core.recipe import KEYS, Precision, Recipe, from_toml
+from job.core.recipe import ALSO_CALLED, KEYS, Precision, Recipe, from_toml
 
 OVERRIDES = {
     "epochs": ("N", "Passes over the training set."),
@@ -67,10 +67,16 @@ def resolve(values: dict[str, Any]) -> Recipe:
         if flags.get(key, value) != value:
             raise JobError(Exit.USAGE, f"{key} is given twice, as {flags[key]} and as {value}. Give it once.")
         flags[key] = value
+    given, origin = _environment(), ""
     try:
-        return _read(values["recipe"]).with_values(_environment()).with_values(flags)
+        recipe = _read(values["recipe"])
+        for key, value in given.items():
+            origin = f"{_variable(key)}: "
+            recipe = recipe.with_values({key: value})
+        origin = ""
+        return recipe.with_values(flags)
     except ValueError as error:
-        raise JobError(Exit.USAGE, f"{error}".rstrip(".") + ".") from None
+        raise JobError(Exit.USAGE, f"{origin}{error}".rstrip(".") + ".") from None
 
 
 def _read(name: str) -> Recipe:
@@ -100,7 +106,8 @@ def _environment() -> dict[str, str]:
         known |= _variables_of(context.find_root().command)  # which imports every command
     for variable in given:
         if variable not in known:
-            near = difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
+            key = ALSO_CALLED.get(variable.removeprefix("ALEXNET_").lower())
+            near = [_variable(key)] if key else difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
             hint = f" Did you mean {near[0]}?" if near else ""
             click.echo(f"alexnet: the variable {variable} is not one of ours and has no effect.{hint}", err=True)
     return {key: os.environ[variable] for variable, key in keys.items() if variable in os.environ}

@@ -49,6 +49,8 @@ def test_variables_for_the_record_are_no_mistakes_and_misspelt_ones_are():
     assert "ALEXNET_CHECKPOINT_MINUTE is not one of ours" in said
     assert "Did you mean ALEXNET_CHECKPOINT_MINUTES?" in said
     assert "ALEXNET_PORT" not in said
+    assert "Did you mean ALEXNET_LEARNING_RATE?" in alexnet("train", "--dry-run", ALEXNET_LR="3").stderr
+    assert "ALEXNET_WARMUP: warmup must be" in alexnet("train", "--dry-run", ALEXNET_WARMUP="3", ALEXNET_EPOCHS="3").stderr
 
 
 @pytest.mark.parametrize(
