@@ -107,7 +107,7 @@ def newest(store: Store, folder: Path) -> tuple[int, list[str]]:
     return (found.state["progress"]["step"] if found else -1), said
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     file=st.sampled_from(FILES),
     how=st.sampled_from(["flip", "cut", "delete"]),

@@ -279,7 +279,7 @@ def test_a_header_that_tarfile_itself_stumbles_over_is_refused(tmp_path: Path, f
     assert f"{path}: not a whole .tar.gz archive" in refused(path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_one_flipped_bit_anywhere_in_an_archive_changes_nothing_or_is_refused(tmp_path: Path, place: float, bit: int) -> None:
     path = write_archive(tmp_path / "own.tar.gz", {"data_batch_1.bin": records(5, 1), TEST_FILE: records(5, 2)})
@@ -294,7 +294,7 @@ def test_one_flipped_bit_anywhere_in_an_archive_changes_nothing_or_is_refused(tm
     assert same
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=64), copies=st.integers(0, 200), tail=st.binary(max_size=3))
 def test_any_bytes_are_either_whole_records_with_valid_labels_or_refused(tmp_path: Path, content: bytes, copies: int, tail: bytes) -> None:
     batch = content * copies + tail
@@ -305,7 +305,7 @@ def test_any_bytes_are_either_whole_records_with_valid_labels_or_refused(tmp_pat
         assert "data_batch_1.bin" in refused(tmp_path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=st.lists(st.integers(0, 255) | st.integers(0, 9), min_size=1, max_size=6), extra=st.sampled_from([0, 0, 0, 1, RECORD - 1]))
 def test_records_are_accepted_exactly_when_whole_and_labelled_0_to_9(tmp_path: Path, labels: list[int], extra: int) -> None:
     batch = b"".join(bytes([label]) + bytes(RECORD - 1) for label in labels) + bytes(extra)

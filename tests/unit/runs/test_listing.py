@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from job.cli.runs import runs
@@ -173,7 +173,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["summary", "end", "status", "claim", "run"]), st.data())
 def test_no_object_takes_down_the_listing_or_reaches_the_terminal(name: str, data: st.DataObject) -> None:
     """A sound record with some fields replaced by anything."""

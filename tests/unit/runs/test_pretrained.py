@@ -328,7 +328,7 @@ def test_a_file_without_a_digest_is_fetched_anew(tmp_path: Path, arrays: dict[st
     assert not [path for path in (tmp_path / "cache").rglob("*") if "5ecret" in path.name]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_any_damage_of_the_pickle_is_refused_or_harmless(data: st.DataObject, program: bytes) -> None:
     changed = bytearray(program)
