@@ -68,7 +68,8 @@ def test_a_side_is_one_line_and_a_band():
     ]
     assert "Band: lowest to highest seed" in texts(figure)
     assert "Training accuracy: not a result" in texts(figure)
-    assert train.get_ylim() == test.get_ylim()
+    assert train.get_ylim() == test.get_ylim() == (0, 103)
+    assert accuracy_figure({"torch": side("torch", [[0.1, 0.41]])}).axes[0].get_ylim() == pytest.approx((0, 61.8))
     assert difference.get_ylim()[1] < 15
 
 
