@@ -24,8 +24,19 @@ def texts(page: str) -> str:
 
 def test_facts_in_full(tmp_path):
     run = results(fingerprint="0123456789abcdef" * 4)
+    run.record["init_from_sha256"] = "ab" * 32
+    assert run.attempts[0].claim
+    run.attempts[0].claim["gpu_uuid"] = "GPU-7"
     found = texts(written(tmp_path, dataclasses.replace(run, url="s3://user:secret@bucket/prefix/a?token=secret")))
-    for fact in ("location s3://bucket/prefix/a", "data fingerprint " + "0123456789abcdef" * 4, "threads 2", "seed 0", "torch 1.0"):
+    for fact in (
+        "location s3://bucket/prefix/a",
+        "data fingerprint " + "0123456789abcdef" * 4,
+        "threads 2",
+        "seed 0",
+        "torch 1.0",
+        "GPU-7",
+        "ab" * 32,
+    ):
         assert fact in found
     assert "secret" not in found
 
