@@ -32,7 +32,7 @@ def test_both_engines_in_turn() -> None:
         assert all(seconds > 0 for seconds in engine["first_step"].values())
     torch, tensorflow = found["engines"]
     assert any("convolution" in name for name, _ in torch["kernels"])
-    assert 0.9 < sum(share for _, share in torch["kernels"]) <= 1
+    assert 0.5 < sum(share for _, share in torch["kernels"]) <= 1.001  # the ten longest
     assert tensorflow["kernels"] == []
     assert "command to first step" in page(found)
 
