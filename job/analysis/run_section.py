@@ -79,6 +79,7 @@ def _speeds(summary: Summary) -> list[tuple[str, float]]:
 def _tiles(summary: Summary, figures: Figures) -> list[tuple[str, str]]:
     tiles = [
         ("test accuracy", percent(figures.test_accuracy)),
+        *((("top-5 accuracy", percent(summary["test_top5_accuracy"])),) if "test_top5_accuracy" in summary else ()),
         ("epochs", str(figures.epochs)),
         *((f"images/s, median{of}", f"{speed:,.0f}") for of, speed in _speeds(summary)),
         ("peak host memory", f"{summary['peak_host_memory_bytes'] / 1e9:.2f} GB"),

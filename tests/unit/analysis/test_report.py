@@ -41,6 +41,13 @@ def test_facts_in_full(tmp_path):
     assert "secret" not in found
 
 
+def test_top5_accuracy_where_it_is_recorded(tmp_path):
+    run = results()
+    assert "top-5 accuracy" not in texts(written(tmp_path, run)), "of an older version"
+    recorded = dataclasses.replace(run, summary={**run.summary, "test_top5_accuracy": 0.987})
+    assert "98.7 % top-5 accuracy" in texts(written(tmp_path, recorded))
+
+
 def section(page: str, name: str) -> str:
     """From its heading to the next one."""
     return page.partition(f'<h2 id="{name}">')[2].partition("<h2")[0]
