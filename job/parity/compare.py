@@ -42,7 +42,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "bf16": BITS
     | dict.fromkeys(("activations", "logits", "loss", "evaluation"), 2e-2)
     | {"activations/normalize": 5e-6, "activations/resize": 5e-6, "update": 1e-5, "cross-entropy": 1e-6}
-    | {"gradients": 0.6, "gradients/classifier": 0.15, "gradients/classifier.6": 3e-2, "gradients/classifier.6.weight": 1.5e-2},
+    | {"gradients": 0.6, "gradients/classifier": 0.2, "gradients/classifier.6": 3e-2, "gradients/classifier.6.weight": 1.5e-2},
 }
 """Largest difference that is let pass, by kind or by kind/layer; what is not named is reported only (docs/parity.md says why so much)."""
 BY_NORM: dict[str, frozenset[str]] = {
