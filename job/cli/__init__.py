@@ -16,7 +16,7 @@ import click
 
 from job import __version__
 from job.core.exits import Exit, JobError
-from job.storage.files import without_signatures
+from job.storage.files import without_credentials
 
 COMMANDS = (
     "train",
@@ -103,12 +103,12 @@ def run() -> int:
         return code if isinstance(code, int) else Exit.DONE
     except JobError as error:
         with suppress(OSError):  # after SIGHUP there is no terminal
-            click.echo(without_signatures(f"alexnet: {error}"), err=True)
+            click.echo(without_credentials(f"alexnet: {error}"), err=True)
         return error.code
     except click.ClickException as error:
         shown = StringIO()
         (_with_key(error) if isinstance(error, click.NoSuchOption) else error).show(shown)
-        click.echo(without_signatures(shown.getvalue()), err=True, nl=False)
+        click.echo(without_credentials(shown.getvalue()), err=True, nl=False)
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
         click.echo("alexnet: stopped by Ctrl-C.", err=True)

@@ -15,7 +15,7 @@ from job.analysis.formatting import duration
 from job.cli.json_lines import JsonLines
 from job.core.exits import Exit, JobError
 from job.runs.run import Run
-from job.storage.files import without_signatures
+from job.storage.files import without_credentials
 from job.training.progress import Progress
 
 TERMINATION_MESSAGE = Path("/dev/termination-log")
@@ -81,7 +81,7 @@ class Display:
     def fail(self, error: Exception) -> Exit:
         """The code to end with, once the error is in the pod's status and in the log.  Where that is text it is raised."""
         known = isinstance(error, JobError)
-        message = without_signatures(str(error) if known else f"internal error; please report this.\n{traceback.format_exc()}")
+        message = without_credentials(str(error) if known else f"internal error; please report this.\n{traceback.format_exc()}")
         if known:
             leave_message(message)
         if not self.json:

@@ -17,6 +17,8 @@ TEMPORARY = ".tmp-"
 """how the names of files begin that are not yet whole; no key may hold one"""
 SIGNED = re.compile(r"\?[^\s'\"]*(X-Amz-|Signature=|sig=)[^\s'\"]*", re.IGNORECASE)
 """the query of a presigned URL, which is as good as a password while it lasts"""
+LOGIN = re.compile(r"(?<=://)[^\s'\"/@]+@")
+"""user and password in a URL"""
 _FAILED = (Exit.NOT_STORED, True, "Check the disk or the file server, then try again.")
 _FORBIDDEN = (
     Exit.CONFIGURATION,
@@ -98,9 +100,9 @@ def encoded(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def without_signatures(text: str) -> str:
-    """A message without the queries of signed URLs, whoever put them there."""
-    return SIGNED.sub("?…", text)
+def without_credentials(text: str) -> str:
+    """A message without the queries of signed URLs and without users and passwords, whoever put them there."""
+    return LOGIN.sub("…@", SIGNED.sub("?…", text))
 
 
 def without_secrets(url: str) -> str:

@@ -36,12 +36,16 @@ CALLS = {
 }
 
 
+LOGIN = "https://me:5f0e1c@host.example/my-run"
+LOGINS = [("sync", [LOGIN, "there"]), ("data", [LOGIN]), ("describe", ["--recipe", LOGIN]), ("runs", [LOGIN]), ("pull", [LOGIN, "here"])]
+
+
 def test_every_command_is_tried() -> None:
     assert {*CALLS} == {*COMMANDS}
 
 
-@pytest.mark.parametrize(("command", "words"), [(name, words) for name, calls in CALLS.items() for words in calls])
-def test_a_presigned_url_stays_secret(
+@pytest.mark.parametrize(("command", "words"), [(name, words) for name, calls in CALLS.items() for words in calls] + LOGINS)
+def test_what_a_url_holds_stays_secret(
     command: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: object
 ) -> None:
     monkeypatch.chdir(str(tmp_path))
