@@ -18,7 +18,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`"
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With normalisation image by image, TensorFlow's padding, and a size that needs adaptive pooling."""
     output = tmp_path_factory.mktemp("trained")
-    words = ("--set", "normalization=per-image", "--set", "conv1_padding=same", "--image-size", "95")
+    words = ("--set", "precision=fp32", "--set", "normalization=per-image", "--set", "conv1_padding=same", "--image-size", "95")
     assert train("torch", output, "r", *words).returncode == 0
     return output
 
