@@ -48,7 +48,8 @@ def test_it_trains_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     variables = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
     where = [str(python), "-c", "import job; print(job.__file__)"]
-    assert subprocess.run(where, capture_output=True, text=True, check=True, cwd=tmp_path, env=variables).stdout.startswith(str(fresh))
+    found = subprocess.run(where, capture_output=True, text=True, check=False, cwd=tmp_path, env=variables)
+    assert found.stdout.startswith(str(fresh)), found.stderr
     words = ("train", "--engine", "torch", "--data", "digits", "--recipe", "digits", "--width", "0.0625", "--epochs", "1")
     done = subprocess.run([fresh / "bin" / "alexnet", *words], capture_output=True, text=True, check=False, cwd=tmp_path, env=variables)
     assert done.returncode == 0, done.stderr
