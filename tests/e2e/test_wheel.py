@@ -39,14 +39,14 @@ def test_it_asks_for_one_framework_and_for_no_tool_of_the_tests(wheel: Path) -> 
 
 def test_it_trains_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
     """Its dependencies are those of this environment, by a path; the package itself is not."""
+    variables = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
     fresh = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(fresh)], check=True)
     python = fresh / "bin" / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, capture_output=True)
+    subprocess.run(install, check=True, capture_output=True, env=variables)
     (packages,) = fresh.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    variables = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
     where = [str(python), "-c", "import job; print(job.__file__)"]
     found = subprocess.run(where, capture_output=True, text=True, check=False, cwd=tmp_path, env=variables)
     assert found.stdout.startswith(str(fresh)), found.stderr
