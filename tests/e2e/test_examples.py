@@ -1,6 +1,5 @@
 """The programs in examples/, run as their first lines say."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +19,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(name: str, package: str, output: Path, folder: Path, **variables: str) -> str:
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"needs {package}, of the extra `examples`")
+def run(name: str, output: Path, folder: Path, **variables: str) -> str:
     command = [sys.executable, str(EXAMPLES / name), str(output / "r")]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, env=environment(PYTHONPATH=str(EXAMPLES.parent), **variables)
@@ -36,14 +33,14 @@ def test_every_example_is_tried() -> None:
 
 
 def test_pandas(output: Path, tmp_path: Path) -> None:
-    printed = run("pandas_frame.py", "pandas", output, tmp_path)
+    printed = run("pandas_frame.py", output, tmp_path)
     assert f"{summary(output, 'r')['test_accuracy']:.6f}" in printed
     assert len(printed.splitlines()) == 4, "two lines of titles, two epochs"
 
 
 def test_mlflow(output: Path, tmp_path: Path) -> None:
     where = f"file://{tmp_path}/mlruns"
-    printed = run("mlflow_import.py", "mlflow", output, tmp_path, MLFLOW_TRACKING_URI=where, MLFLOW_ALLOW_FILE_STORE="true")
+    printed = run("mlflow_import.py", output, tmp_path, MLFLOW_TRACKING_URI=where, MLFLOW_ALLOW_FILE_STORE="true")
     (folder,) = (tmp_path / "mlruns").glob(f"*/{printed.split()[-1]}")
     lines = (folder / "metrics" / "test_accuracy").read_text().splitlines()
     assert float(lines[-1].split()[1]) == pytest.approx(summary(output, "r")["test_accuracy"])
@@ -52,5 +49,5 @@ def test_mlflow(output: Path, tmp_path: Path) -> None:
 
 
 def test_wandb(output: Path, tmp_path: Path) -> None:
-    printed = run("wandb_import.py", "wandb", output, tmp_path, WANDB_MODE="offline", WANDB_SILENT="true")
+    printed = run("wandb_import.py", output, tmp_path, WANDB_MODE="offline", WANDB_SILENT="true")
     assert [*(tmp_path / "wandb").glob(f"offline-run-*-{printed.split()[-1]}/*.wandb")]

@@ -5,13 +5,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from job.data import sources
 from tests.support.commands import alexnet, summary, train
-
-onnx = pytest.importorskip("onnx", reason="needs the extra `onnx`")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,12 @@ import time
 import urllib.request
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from job.core.exits import Exit
 from job.training.exporter import GAUGES
 from tests.support.numpy_engine import NumpyNetwork
 from tests.support.trainer import RECIPE, STEPS, Trainer
-
-pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: `make venv`")
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 
 def free_port() -> int:
