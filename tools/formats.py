@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [ROOT / "job" / "core" / name for name in ("resource_records.py", "identity_records.py", "records.py")]
+SOURCES = [ROOT / "job" / "core" / name for name in ("resource_records.py", "identity_records.py", "records.py", "acceptance_records.py")]
 DOCUMENT = ROOT / "docs" / "formats.md"
 BLOCK = re.compile(r"(<!-- fields of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 JSON = {
@@ -22,6 +22,9 @@ JSON = {
     "RecipeValue": "value",
     "Seconds": "object: seconds by purpose",
     "Digest": "64 hexadecimal digits",
+    "ShortDigest": "16 hexadecimal digits",
+    "Mode": "`bf16`, `tf32` or `fp32`",
+    "Level": "`pass`, `suspect` or `fail`",
     "AttemptName": "text",
     "CheckpointFolder": "text",
     "ModelKey": "text",

@@ -6,14 +6,7 @@ from typing import Any, TypedDict
 
 from job.bench.machine import Machine
 from job.core.identity_records import Environment
-
-
-class Spread(TypedDict):
-    """Over the turns."""
-
-    median: float
-    least: float
-    greatest: float
+from job.core.resource_records import Spread
 
 
 class EngineFigures(TypedDict):

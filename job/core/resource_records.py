@@ -6,6 +6,17 @@ What a machine does not tell is left out, never zero; so most fields may be miss
 from typing import NotRequired, TypedDict
 
 
+class Spread(TypedDict):
+    """Of several measurements of one thing."""
+
+    median: float
+    """half of them are at most this"""
+    least: float
+    """the least of them"""
+    greatest: float
+    """the greatest of them"""
+
+
 class GpuFigures(TypedDict, total=False):
     """What one GPU, or one MIG instance, tells of itself.  A MIG instance has its memory, and its card's temperature and clocks."""
 

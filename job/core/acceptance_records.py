@@ -1,0 +1,308 @@
+"""What `alexnet accept` stores about one GPU: that the work was begun, the verdict, and checksums of every step.
+
+Beside `job.core.records`, for the same readers and writers.  What a device does not tell is left out, never zero.
+"""
+
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from job.core.identity_records import Claim
+from job.core.records import Digest
+from job.core.resource_records import Spread
+
+ShortDigest = Annotated[str, "[0-9a-f]{16}"]
+"""the first 16 hexadecimal digits of a SHA-256"""
+Mode = Literal["bf16", "tf32", "fp32"]
+Level = Literal["pass", "suspect", "fail"]
+
+
+class GpuIdentity(TypedDict):
+    """Which device was under test."""
+
+    name: str
+    """product name; on a CPU its model"""
+    uuid: str
+    """as the driver gives it; empty on a CPU, and where the driver does not say"""
+    position: int
+    """among the GPUs of the node that are visible, from 0"""
+    mig: bool
+    """true: an instance of a partitioned card"""
+    serial: NotRequired[str]
+    """serial number of the board"""
+    pci_bus_id: NotRequired[str]
+    """place on the bus"""
+    vbios: NotRequired[str]
+    """version of the firmware"""
+    memory_total_bytes: NotRequired[int]
+    """memory there is"""
+
+
+class Started(TypedDict):
+    """started.json: which process began, on which GPU.  Without a verdict beside it, it did not come to its end."""
+
+    format: int
+    """1"""
+    claim: Claim
+    """engine, versions, code and place; of the pod that asks, so `gpu_uuid` is the GPU's under test"""
+    gpu: GpuIdentity
+    """which GPU is under test"""
+    index: int | None
+    """number of the pod in an Indexed Job (`JOB_COMPLETION_INDEX`); null outside of one"""
+    of: int | None
+    """pods that the Job shall have (`ALEXNET_COMPLETIONS`); null where the manifest does not tell it"""
+
+
+class Evidence(TypedDict):
+    """What one check found."""
+
+    check: str
+    """name of the check"""
+    level: Level
+    """what it makes of the GPU"""
+    what: str
+    """one sentence, with the figures"""
+
+
+class TensorDigests(TypedDict):
+    """What one tensor was, over the intervals of a round."""
+
+    name: str
+    """`loss`, `weights/NAME` or `slots/SLOT/NAME`"""
+    intervals: list[ShortDigest]
+    """for each interval, over the checksums of the tensor after each of its steps; of `loss`, over the losses themselves"""
+
+
+class Operation(TypedDict):
+    """What one operation of a round's first step gave, from the same weights on every GPU."""
+
+    name: str
+    """`inputs`, `masks/LAYER`, `activations/LAYER` of the first 8 images, `logits`, `gradients/NAME`"""
+    digest: ShortDigest
+    """of its numbers"""
+
+
+class Deviation(TypedDict):
+    """Where a round first parted from what most rounds of this GPU gave."""
+
+    round: int
+    """from 1, among the rounds of its precision"""
+    step: int
+    """first optimiser step that parted, from 1"""
+    place: str
+    """`forward`, `backward` or `update`: the part of the step that parted first; `state`: weights or slots that no step had changed"""
+    tensor: str
+    """that names the place: `activations/LAYER`, `gradients/NAME`, `slots/SLOT/NAME`, `weights/NAME`, or `loss`, where it is not known better"""
+    tensors: int
+    """weights and slots that differed after that step"""
+    again: bool
+    """true: it parted again when the round was taken once more under a trace, which then named the tensor"""
+
+
+class ModeResult(TypedDict):
+    """All rounds in one precision."""
+
+    mode: Mode
+    """`bf16`, `tf32` (float32 whose products are rounded to TF32) or `fp32`"""
+    rounds: int
+    """that were done, each from the same initial state"""
+    steps: int
+    """optimiser steps of a round"""
+    interval: int
+    """steps of an interval"""
+    digest: Digest
+    """SHA-256 over `tensors`: what most of the rounds gave"""
+    state_sha256: Digest
+    """SHA-256 over weights and slots, in canonical layout, after the last step of the first round"""
+    tensors: list[TensorDigests]
+    """of the round that most rounds were equal to, in network order, `loss` first"""
+    operations: list[Operation]
+    """of the first step of that round, in the order of computation"""
+    deviations: list[Deviation]
+    """the first ten; empty: every round gave the same"""
+    deviant_rounds: int
+    """rounds that parted"""
+    last_loss: float | None
+    """of the last step, in nats; null: not finite"""
+    images_per_second: Spread
+    """over the rounds without the first, in which things are compiled and chosen; with it where there is only one"""
+
+
+class PcieLink(TypedDict, total=False):
+    """The link to the host."""
+
+    generation: int
+    """now; it falls when nothing runs"""
+    width: int
+    """lanes now"""
+    generation_max: int
+    """that card and slot can do"""
+    width_max: int
+    """the same for lanes"""
+    replays: int
+    """packets that had to be sent again, since the driver was loaded"""
+
+
+class Ecc(TypedDict, total=False):
+    """Errors of memory and caches, by their error-correcting codes, since the driver was loaded."""
+
+    corrected: int
+    """single-bit errors"""
+    uncorrected: int
+    """what could not be corrected"""
+    remapped_corrected: int
+    """rows that were replaced because of corrected errors"""
+    remapped_uncorrected: int
+    """rows that were replaced because of uncorrected errors"""
+    remapping_pending: bool
+    """true: a row waits for a reset to be replaced"""
+    remapping_failed: bool
+    """true: there was no spare row"""
+
+
+class NvLinks(TypedDict):
+    """Links to other GPUs."""
+
+    links: int
+    """that there are"""
+    active: int
+    """that are up"""
+    errors: int
+    """counted by all of them: replays, recoveries, CRC errors"""
+
+
+class Health(TypedDict, total=False):
+    """Counters and states of a GPU at one moment."""
+
+    ecc: Ecc
+    """absent: the device does not count"""
+    pcie: PcieLink
+    """absent for a MIG instance"""
+    nvlink: NvLinks
+    """absent: it has none"""
+    temperature_celsius: int
+    """of the card, in °C"""
+    power_watts: float
+    """drawn, in W"""
+    power_limit_watts: float
+    """that is enforced, in W"""
+    sm_clock_max_mhz: int
+    """greatest clock of the multiprocessors, in MHz"""
+
+
+class LoadFigures(TypedDict, total=False):
+    """While the rounds were running: over samples of one second."""
+
+    seconds: float
+    """that the rounds took"""
+    power_watts: Spread
+    """in W"""
+    energy_joules: float
+    """in J"""
+    temperature_celsius: Spread
+    """in °C"""
+    sm_clock_mhz: Spread
+    """in MHz"""
+    memory_clock_mhz: Spread
+    """in MHz"""
+    utilization_percent: Spread
+    """share of the time in which a kernel ran, in %"""
+    throttled: dict[str, float]
+    """reason → share of the samples; empty: never"""
+    pcie: PcieLink
+    """in the middle of a round"""
+    container_throttled_seconds: float
+    """in which threads wanted to run and the quota of CPU time did not let them"""
+    container_cpu_limit_cores: float
+    """quota of CPU time, in cores; absent: none"""
+    lost: bool
+    """true: it stopped answering"""
+
+
+class Bandwidth(TypedDict):
+    """Copies of one block; on a CPU all three are copies of host memory."""
+
+    bytes: int
+    """size of the block"""
+    host_to_device_bytes_per_second: float
+    """the best of some copies"""
+    device_to_host_bytes_per_second: float
+    """the best of some copies"""
+    device_bytes_per_second: float
+    """the best of some copies within the device, bytes read and written"""
+
+
+class MemoryTest(TypedDict):
+    """Patterns that were written to free memory of the device and read again."""
+
+    bytes: int
+    """that were written"""
+    patterns: int
+    """that each word held, one after the other"""
+    wrong_words: int
+    """32-bit words that came back otherwise"""
+
+
+class Verdict(TypedDict):
+    """verdict.json: what is to be thought of one GPU, and why.  Written once, last."""
+
+    format: int
+    """1"""
+    verdict: Level
+    """`fail`: it computed or kept something wrongly, or broke; `suspect`: something that a person should look at"""
+    evidence: list[Evidence]
+    """of every check, the worst first"""
+    not_tested: list[str]
+    """what this verdict says nothing about, a sentence each"""
+    claim: Claim
+    """as in started.json; `started` by the store's clock"""
+    gpu: GpuIdentity
+    """which GPU was under test"""
+    index: int | None
+    """as in started.json"""
+    of: int | None
+    """as in started.json"""
+    written: float
+    """when, in seconds since 1970, by the store's clock"""
+    seconds: float
+    """from the start of the process"""
+    group: dict[str, str]
+    """what the numbers may depend on: GPUs whose groups and work are equal must give equal digests"""
+    work: dict[str, str | int | float | bool]
+    """what was computed: recipe, seed, steps, data"""
+    reproducible: bool
+    """false: an operation without a deterministic kernel was used, so the digests prove nothing"""
+    nondeterministic: list[str]
+    """those operations"""
+    modes: list[ModeResult]
+    """in the order of their rounds; empty where the process broke before the first was done"""
+    before: Health
+    """before the first round"""
+    after: Health
+    """after the last"""
+    load: LoadFigures
+    """meanwhile"""
+    bandwidth: Bandwidth | None
+    """null: not come to"""
+    memory: MemoryTest | None
+    """null: not come to"""
+
+
+class StepSums(TypedDict):
+    """The checksums of one precision."""
+
+    mode: Mode
+    """which"""
+    losses: list[str]
+    """of each step, as C's `%a` writes it: every bit"""
+    names: list[str]
+    """`weights/NAME` and `slots/SLOT/NAME`, in network order"""
+    sums: list[list[str]]
+    """for each step, of each name: the sum of the tensor's 32-bit words modulo 2⁶⁴, in hexadecimal"""
+
+
+class Steps(TypedDict):
+    """steps.json: what every step left, by which the first one that parted can be named.  Read for GPUs that deviate, and one that does not."""
+
+    format: int
+    """1"""
+    modes: list[StepSums]
+    """of the round that most rounds were equal to"""
