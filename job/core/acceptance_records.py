@@ -3,11 +3,11 @@
 Beside `job.core.records`, for the same readers and writers.  What a device does not tell is left out, never zero.
 """
 
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, TypedDict
 
-from job.core.identity_records import Claim
-from job.core.records import Digest
-from job.core.resource_records import Spread
+from job.core.identity_records import Code, Environment, Place
+from job.core.records import Digest, RecipeValue
+from job.core.resource_records import GpuIdentity, Health, PcieLink, Spread
 
 ShortDigest = Annotated[str, "[0-9a-f]{16}"]
 """the first 16 hexadecimal digits of a SHA-256"""
@@ -15,40 +15,21 @@ Mode = Literal["bf16", "tf32", "fp32"]
 Level = Literal["pass", "suspect", "fail"]
 
 
-class GpuIdentity(TypedDict):
-    """Which device was under test."""
-
-    name: str
-    """product name; on a CPU its model"""
-    uuid: str
-    """as the driver gives it; empty on a CPU, and where the driver does not say"""
-    position: int
-    """among the GPUs of the node that are visible, from 0"""
-    mig: bool
-    """true: an instance of a partitioned card"""
-    serial: NotRequired[str]
-    """serial number of the board"""
-    pci_bus_id: NotRequired[str]
-    """place on the bus"""
-    vbios: NotRequired[str]
-    """version of the firmware"""
-    memory_total_bytes: NotRequired[int]
-    """memory there is"""
-
-
-class Started(TypedDict):
-    """started.json: which process began, on which GPU.  Without a verdict beside it, it did not come to its end."""
+class Started(Code, Place):
+    """started.json: which process was to examine which GPU.  Without a verdict beside it, it did not come to its end."""
 
     format: int
     """1"""
-    claim: Claim
-    """engine, versions, code and place; of the pod that asks, so `gpu_uuid` is the GPU's under test"""
+    engine: str
+    """`torch` or `tensorflow`"""
     gpu: GpuIdentity
-    """which GPU is under test"""
+    """the GPU under test"""
     index: int | None
     """number of the pod in an Indexed Job (`JOB_COMPLETION_INDEX`); null outside of one"""
     of: int | None
     """pods that the Job shall have (`ALEXNET_COMPLETIONS`); null where the manifest does not tell it"""
+    started: float
+    """when, in seconds since 1970, by the store's clock"""
 
 
 class Evidence(TypedDict):
@@ -126,68 +107,6 @@ class ModeResult(TypedDict):
     """over the rounds without the first, in which things are compiled and chosen; with it where there is only one"""
 
 
-class PcieLink(TypedDict, total=False):
-    """The link to the host."""
-
-    generation: int
-    """now; it falls when nothing runs"""
-    width: int
-    """lanes now"""
-    generation_max: int
-    """that card and slot can do"""
-    width_max: int
-    """the same for lanes"""
-    replays: int
-    """packets that had to be sent again, since the driver was loaded"""
-
-
-class Ecc(TypedDict, total=False):
-    """Errors of memory and caches, by their error-correcting codes, since the driver was loaded."""
-
-    corrected: int
-    """single-bit errors"""
-    uncorrected: int
-    """what could not be corrected"""
-    remapped_corrected: int
-    """rows that were replaced because of corrected errors"""
-    remapped_uncorrected: int
-    """rows that were replaced because of uncorrected errors"""
-    remapping_pending: bool
-    """true: a row waits for a reset to be replaced"""
-    remapping_failed: bool
-    """true: there was no spare row"""
-
-
-class NvLinks(TypedDict):
-    """Links to other GPUs."""
-
-    links: int
-    """that there are"""
-    active: int
-    """that are up"""
-    errors: int
-    """counted by all of them: replays, recoveries, CRC errors"""
-
-
-class Health(TypedDict, total=False):
-    """Counters and states of a GPU at one moment."""
-
-    ecc: Ecc
-    """absent: the device does not count"""
-    pcie: PcieLink
-    """absent for a MIG instance"""
-    nvlink: NvLinks
-    """absent: it has none"""
-    temperature_celsius: int
-    """of the card, in °C"""
-    power_watts: float
-    """drawn, in W"""
-    power_limit_watts: float
-    """that is enforced, in W"""
-    sm_clock_max_mhz: int
-    """greatest clock of the multiprocessors, in MHz"""
-
-
 class LoadFigures(TypedDict, total=False):
     """While the rounds were running: over samples of one second."""
 
@@ -241,39 +160,31 @@ class MemoryTest(TypedDict):
     """32-bit words that came back otherwise"""
 
 
-class Verdict(TypedDict):
+class Verdict(Started):
     """verdict.json: what is to be thought of one GPU, and why.  Written once, last."""
 
-    format: int
-    """1"""
     verdict: Level
     """`fail`: it computed or kept something wrongly, or broke; `suspect`: something that a person should look at"""
     evidence: list[Evidence]
     """of every check, the worst first"""
     not_tested: list[str]
     """what this verdict says nothing about, a sentence each"""
-    claim: Claim
-    """as in started.json; `started` by the store's clock"""
-    gpu: GpuIdentity
-    """which GPU was under test"""
-    index: int | None
-    """as in started.json"""
-    of: int | None
-    """as in started.json"""
     written: float
     """when, in seconds since 1970, by the store's clock"""
     seconds: float
-    """from the start of the process"""
+    """that it took"""
+    environment: Environment | None
+    """of the engine; null where it did not start"""
     group: dict[str, str]
-    """what the numbers may depend on: GPUs whose groups and work are equal must give equal digests"""
-    work: dict[str, str | int | float | bool]
-    """what was computed: recipe, seed, steps, data"""
+    """what the numbers may depend on: GPUs whose groups and work are equal must give equal digests; empty where the engine did not start"""
+    work: dict[str, RecipeValue]
+    """what was computed: the recipe, seed, steps, data"""
     reproducible: bool
     """false: an operation without a deterministic kernel was used, so the digests prove nothing"""
     nondeterministic: list[str]
     """those operations"""
     modes: list[ModeResult]
-    """in the order of their rounds; empty where the process broke before the first was done"""
+    """in the order of their rounds; empty where the process broke before the end"""
     before: Health
     """before the first round"""
     after: Health

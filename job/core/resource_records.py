@@ -158,6 +158,89 @@ class GpuFacts(TypedDict):
     """since the attempt began, in J; absent without a counter"""
 
 
+class GpuIdentity(TypedDict):
+    """Which device was under test."""
+
+    name: str
+    """product name; on a CPU its model"""
+    uuid: str
+    """as the driver gives it; empty on a CPU, and where the driver does not say"""
+    position: int
+    """among the GPUs of the node that are visible, from 0"""
+    mig: bool
+    """true: an instance of a partitioned card"""
+    serial: NotRequired[str]
+    """serial number of the board"""
+    pci_bus_id: NotRequired[str]
+    """place on the bus"""
+    vbios: NotRequired[str]
+    """version of the firmware"""
+    memory_total_bytes: NotRequired[int]
+    """memory there is"""
+
+
+class PcieLink(TypedDict, total=False):
+    """The link to the host."""
+
+    generation: int
+    """now; it falls when nothing runs"""
+    width: int
+    """lanes now"""
+    generation_max: int
+    """that card and slot can do"""
+    width_max: int
+    """the same for lanes"""
+    replays: int
+    """packets that had to be sent again, since the driver was loaded"""
+
+
+class Ecc(TypedDict, total=False):
+    """Errors of memory and caches, by their error-correcting codes, since the driver was loaded."""
+
+    corrected: int
+    """single-bit errors"""
+    uncorrected: int
+    """what could not be corrected"""
+    remapped_corrected: int
+    """rows that were replaced because of corrected errors"""
+    remapped_uncorrected: int
+    """rows that were replaced because of uncorrected errors"""
+    remapping_pending: bool
+    """true: a row waits for a reset to be replaced"""
+    remapping_failed: bool
+    """true: there was no spare row"""
+
+
+class NvLinks(TypedDict):
+    """Links to other GPUs."""
+
+    links: int
+    """that there are"""
+    active: int
+    """that are up"""
+    errors: int
+    """counted by all of them: replays, recoveries, CRC errors"""
+
+
+class Health(TypedDict, total=False):
+    """Counters and states of a GPU at one moment."""
+
+    ecc: Ecc
+    """absent: the device does not count"""
+    pcie: PcieLink
+    """absent for a MIG instance"""
+    nvlink: NvLinks
+    """absent: it has none"""
+    temperature_celsius: int
+    """of the card, in °C"""
+    power_watts: float
+    """drawn, in W"""
+    power_limit_watts: float
+    """that is enforced, in W"""
+    sm_clock_max_mhz: int
+    """greatest clock of the multiprocessors, in MHz"""
+
+
 class ResourceTotals(TypedDict, total=False):
     """Peaks and averages over the rows of one attempt.  Averages over GPUs are those of one GPU, peaks the greatest of any."""
 
