@@ -71,10 +71,10 @@ def contexts(above: click.Context) -> Iterator[click.Context]:
         command = above.command.get_command(above, name)
         assert command is not None
         context = click.Context(command, info_name=name, parent=above)
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield context
         if isinstance(command, click.Group):
             yield from contexts(context)
-        else:
-            yield context
 
 
 def section(context: click.Context) -> str:

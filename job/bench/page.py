@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 from job.analysis.efficiency import flop_text
 from job.analysis.formatting import columns, percent
-from job.bench.figures import EngineFigures, Report, Spread
+from job.bench.figures import EngineFigures, Report
 from job.bench.machine import Machine
+from job.core.resource_records import Spread
 
 KERNEL_WIDTH = 80
 

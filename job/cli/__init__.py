@@ -35,6 +35,7 @@ COMMANDS = (
     "parity",
     "doctor",
     "bench",
+    "accept",
 )
 """each is the function `NAME` of the module `job.cli.NAME`, which is imported when the command is used"""
 

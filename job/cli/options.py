@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from job.core.exits import Exit, JobError
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ENGINES = click.Choice(["torch", "tensorflow"])
@@ -53,3 +55,13 @@ grace = seconds("--grace", 30.0, "Time between SIGTERM and SIGKILL; the last che
 def cache_folder() -> Path:
     """Where downloads go without `--cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+
+
+def only_engine() -> str:
+    """The one that is installed.  Raises JobError (2) where that is not one."""
+    from job.engines import installed
+
+    if len(installed()) != 1:
+        found = ", ".join(installed()) or "neither"
+        raise JobError(Exit.USAGE, f"--engine is missing. Expected torch or tensorflow; installed here: {found}.")
+    return installed()[0]

@@ -25,8 +25,18 @@ OVERRIDES = {
     "validation": ("N", "Training images that are held out, to choose the best epoch."),
 }
 """recipe keys that have a flag of their own, with its value and help; `--set` changes every key"""
-FACTS = ("IMAGE", "REVISION", "NODE", "POD", "NAMESPACE", "JOB")
+FACTS = ("IMAGE", "REVISION", "NODE", "POD", "NAMESPACE", "JOB", "COMPLETIONS")
 """`ALEXNET_*` variables, without the prefix, that images and manifests set for the record; they are no settings"""
+
+
+pairs = click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key of the recipe; may be repeated. docs/recipes.md lists the keys.  [env var: ALEXNET_KEY]",
+    shell_complete=lambda context, option, begun: [f"{key}=" for key in KEYS if key.startswith(begun)],
+)
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,14 +44,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for key, (value, about) in reversed(OVERRIDES.items()):
         about = f"{about} Same as --set {key}=…  [env var: {_variable(key)}]"  # read by `resolve`: below --set in precedence
         command = click.option(f"--{key.replace('_', '-')}", key, metavar=value, help=about)(command)
-    command = click.option(
-        "--set",
-        "pairs",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change one key of the recipe; may be repeated. docs/recipes.md lists the keys.  [env var: ALEXNET_KEY]",
-        shell_complete=lambda context, option, begun: [f"{key}=" for key in KEYS if key.startswith(begun)],
-    )(command)
+    command = pairs(command)
     return options.setting(
         "--recipe",
         default="default",

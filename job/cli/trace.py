@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from job.cli import options
 from job.cli.recipes import recipe_options, resolve
-from job.core.exits import Exit, JobError
+from job.core.exits import Exit
 
 
 @click.command()
@@ -48,7 +48,7 @@ def trace(**values: Any) -> int:
     store, key = split(values["output"])
     store.list(key)  # a missing bucket is reported before the work, not after it
     threads = values["threads"] or len(os.sched_getaffinity(0))
-    engine = engines.open_engine(values["engine"] or _only_engine(), device=values["device"], threads=threads)
+    engine = engines.open_engine(values["engine"] or options.only_engine(), device=values["device"], threads=threads)
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
         writer = TraceWriter(Path(folder))
         bar = tqdm(total=values["steps"], unit="step", disable=None)  # None: no bar where there is no terminal
@@ -60,12 +60,3 @@ def trace(**values: Any) -> int:
         store.move(path, key)
     click.echo(f"{values['steps']} steps of {recipe.name} in {recipe.precision} by {engine.name}: {values['output']}, {size / 1e6:.1f} MB")
     return Exit.DONE
-
-
-def _only_engine() -> str:
-    from job.engines import installed
-
-    if len(installed()) != 1:
-        found = ", ".join(installed()) or "neither"
-        raise JobError(Exit.USAGE, f"--engine is missing. Expected torch or tensorflow; installed here: {found}.")
-    return installed()[0]

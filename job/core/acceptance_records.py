@@ -71,7 +71,7 @@ class Deviation(TypedDict):
     place: str
     """`forward`, `backward` or `update`: the part of the step that parted first; `state`: weights or slots that no step had changed"""
     tensor: str
-    """that names the place: `activations/LAYER`, `gradients/NAME`, `slots/SLOT/NAME`, `weights/NAME`, or `loss`, where it is not known better"""
+    """that names the place, as an operation or a tensor is named; `loss` where the forward pass is all that is known"""
     tensors: int
     """weights and slots that differed after that step"""
     again: bool
@@ -211,7 +211,7 @@ class StepSums(TypedDict):
 
 
 class Steps(TypedDict):
-    """steps.json: what every step left, by which the first one that parted can be named.  Read for GPUs that deviate, and one that does not."""
+    """steps.json: what every step left, by which the first one that parted can be named."""
 
     format: int
     """1"""

@@ -169,6 +169,8 @@ class GpuIdentity(TypedDict):
     """among the GPUs of the node that are visible, from 0"""
     mig: bool
     """true: an instance of a partitioned card"""
+    driver: NotRequired[str]
+    """its version"""
     serial: NotRequired[str]
     """serial number of the board"""
     pci_bus_id: NotRequired[str]

@@ -40,7 +40,7 @@ def load(
     Raises JobError: USAGE for a source that is not there, DATA for a damaged file, and what `download` raises.
     """
     if source == "digits":
-        return _digits()
+        return digits()
     if source == "cifar10":
         url = URL if not mirror else mirror + ARCHIVE if mirror.endswith("/") else mirror
         archive = download(url, cache / ARCHIVE, sha256=SHA256, md5=MD5, progress=progress)
@@ -84,7 +84,7 @@ def _name(path: PurePath) -> str:
     return re.sub(r"\.(tar\.gz|tgz)$", "", path.name)
 
 
-def _digits() -> Dataset:
+def digits() -> Dataset:
     """The 1,797 digits of digits/README.md, 8 by 8 pixels of 0 to 16; every fifth image of each class is for the test."""
     with np.load(Path(__file__).parent / "digits" / "digits.npz", allow_pickle=False) as stored:
         pixels, labels = stored["images"], stored["labels"]  # (1797, 8, 8), (1797,)

@@ -55,6 +55,11 @@ class Engine(ABC):
     def environment(self) -> Environment:
         """Engine, device and versions, for the record; None where one does not apply."""
 
+    @property
+    def nondeterministic(self) -> list[str]:
+        """Operations without a deterministic kernel that were used so far: none, where the framework refuses them."""
+        return []
+
     @abstractmethod
     def network(self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None) -> "Network":
         """A network and its optimiser on the device.  `recipe.precision` must be resolved.
@@ -68,6 +73,11 @@ class Network(ABC):
     B is the recipe's batch size.  Arrays come and go in canonical layout: images (N, C, H, W), weights OIHW and (out, in).  Weights and
     optimiser tensors are float64 where the precision is fp64, else float32.
     """
+
+    parameters: Mapping[str, Any]
+    """canonical name → the framework's own tensor, in network order"""
+    optimizer_slots: Mapping[str, Mapping[str, Any]]
+    """slot → the same for the optimiser's tensors"""
 
     @abstractmethod
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:

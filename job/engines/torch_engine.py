@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, 
 from job.engines.host import computes_in_bf16, keep_freed_memory
 
 ACTIVATION_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
+NONDETERMINISTIC = " does not have a deterministic implementation"
+"""in a warning of torch, after the operation's name"""
 SIGNED_MULTIPLIERS = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTIPLIERS)
 
 
@@ -44,6 +47,23 @@ class TorchEngine(Engine):
         if device == "cuda" and not torch.cuda.is_available():
             raise no_gpu("torch", f"torch {torch.__version__}, torch.cuda.device_count() = {torch.cuda.device_count()}")
         self.device = torch.device(device)
+        self._nondeterministic: dict[str, None] = {}
+        """in the order of their first use"""
+        self._show_warning = warnings.showwarning
+        warnings.filterwarnings("always", f".*{NONDETERMINISTIC}")
+        warnings.showwarning = self._note_warning  # type: ignore[assignment]  mypy wants its default arguments
+
+    def _note_warning(self, message: Warning | str, *words: Any) -> None:
+        """Remember the operations that "warn" above is about, and show each once."""
+        operation, found, _ = str(message).partition(NONDETERMINISTIC)
+        if not found or operation not in self._nondeterministic:
+            self._show_warning(message, *words)
+        if found:
+            self._nondeterministic[operation] = None
+
+    @property
+    def nondeterministic(self) -> list[str]:
+        return [*self._nondeterministic]
 
     def start(self, threads: int) -> None:
         keep_freed_memory()

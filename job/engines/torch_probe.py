@@ -1,12 +1,16 @@
 """PyTorch: measurements of the device.  Reads side by side with `tensorflow_probe.py`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from job.core.recipe import Precision
+from job.engines import Network
 from job.engines.probe import Kernels, Probe
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
@@ -46,6 +50,33 @@ class TorchProbe(Probe):
 
     def peak_gpu_memory(self) -> int | None:
         return torch.cuda.max_memory_allocated() if self.gpu else None
+
+    def tf32(self, on: bool) -> bool:
+        torch.backends.cuda.matmul.allow_tf32 = on
+        torch.backends.cudnn.allow_tf32 = on
+        return self.gpu and torch.cuda.get_device_capability() >= (8, 0)
+
+    def checksums(self, network: Network) -> Callable[[], Tensor]:
+        tensors = [t.detach() for held in (network.parameters, *network.optimizer_slots.values()) for t in held.values()]
+        return lambda: torch.stack([t.view(torch.int32).sum(dtype=torch.int64) for t in tensors])
+
+    def read_checksums(self, taken: Sequence[Tensor]) -> NDArray[np.uint64]:
+        return torch.stack([*taken]).cpu().numpy().view(np.uint64)
+
+    def copies(self, size: int) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+        host = torch.zeros(size // 4, pin_memory=self.gpu)
+        here, there = (torch.zeros(size // 4, device=self.device) for _ in range(2))
+        return lambda: here.copy_(host), lambda: host.copy_(here), lambda: torch.add(here, 1, out=there)
+
+    def pattern(self, words: int, factor: int, value: int) -> Tensor:
+        factor, value = (number - 2**32 if number >= 2**31 else number for number in (factor, value))
+        return torch.arange(words, dtype=torch.int32, device=self.device).mul_(factor).bitwise_xor_(value)
+
+    def wrong_words(self, found: Tensor, factor: int, value: int) -> int:
+        return int((found != self.pattern(len(found), factor, value)).sum())
+
+    def release(self) -> None:
+        torch.cuda.empty_cache()
 
 
 PROBE = TorchProbe

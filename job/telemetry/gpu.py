@@ -123,6 +123,14 @@ class Gpus:
             return None
 
 
+def opened(nvml: Any = None, environment: Mapping[str, str] = os.environ) -> list[Device]:
+    """The visible devices, to be asked.  A driver that hangs keeps the caller.  Empty where there is no driver, or none is visible."""
+    try:
+        return [*visible_devices(_initialised(nvml), environment.get("CUDA_VISIBLE_DEVICES"))]
+    except Exception:  # no driver, no library, too old a library
+        return []
+
+
 def devices(nvml: Any = None, environment: Mapping[str, str] = os.environ, timeout: float = TIMEOUT) -> list[Survey]:
     """For each visible device: driver (its version), cuda (the newest that it supports), and the fields of `Device.facts` and `read`.
 

@@ -7,7 +7,8 @@ MIG user guide, "Device names" and "CUDA visibility".
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from job.core.resource_records import GpuFacts, GpuFigures, GpuRow
+from job.core.resource_records import GpuFacts, GpuFigures, GpuIdentity, GpuRow, Health, PcieLink
+from job.telemetry.health import Card
 
 THROTTLE_REASONS = {
     0x2: "application_clocks",
@@ -48,6 +49,21 @@ class Device:
         if self.joules is not None:
             known["energy_joules"] = round(self.joules, 1)
         return known
+
+    def identity(self, position: int) -> GpuIdentity:
+        """`position`: among those that are visible."""
+        known: GpuIdentity = {"name": self.name, "uuid": self.uuid, "position": position, "mig": self.mig}
+        if (total := self.read(False).get("memory_total_bytes")) is not None:
+            known["memory_total_bytes"] = total
+        return Card(self._nvml, self._card).identity(known)
+
+    def health(self) -> Health:
+        """Of the whole card."""
+        return Card(self._nvml, self._card).health()
+
+    def link(self) -> PcieLink:
+        """Of the whole card, as it is while something runs."""
+        return Card(self._nvml, self._card).pcie()
 
     def read(self, with_pcie: bool) -> GpuRow:
         """Raises NVMLError when the card is gone."""

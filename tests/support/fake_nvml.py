@@ -2,8 +2,8 @@
 
     nvml = Nvml([Card("GPU-a", power=300_000), Card("GPU-b", later={2.0: {"lost": True}})])
 
-`Nvml` has the names of the module `pynvml`, in NVML's units, and the functions that job.io asks.  Fields of a card that are not set are not
-supported, as on real ones; they may be changed while it plays, or by `later`: seconds after nvmlInit → changes.
+`Nvml` has the names of the module `pynvml`, in NVML's units, and the functions that job.telemetry asks.  Fields of a card that are not
+set are not supported, as on real ones; they may be changed while it plays, or by `later`: seconds after nvmlInit → changes.
 For a process of its own, a file pynvml.py on PYTHONPATH with `sys.modules[__name__] = Nvml([…])` takes the real module's place.
 """
 
@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-MESSAGES = {3: "Not Supported", 4: "Insufficient Permissions", 6: "Not Found", 9: "Driver Not Loaded", 13: "Function Not Found"}
+MESSAGES = {
+    2: "Invalid Argument",
+    3: "Not Supported",
+    4: "Insufficient Permissions",
+    6: "Not Found",
+    9: "Driver Not Loaded",
+    13: "Function Not Found",
+}
 MESSAGES |= {12: "NVML Shared Library Not Found", 15: "GPU is lost", 16: "GPU requires restart", 999: "Unknown Error"}
 
 
@@ -41,6 +48,22 @@ class Card:
     """bits of nvmlClocksThrottleReason…"""
     pcie: tuple[int, int] | None = None
     """KB/s sent and received"""
+    ecc: tuple[int, int] | None = None
+    """errors corrected and not"""
+    remapped: tuple[int, int, int, int] | None = None
+    """rows because of corrected errors and of uncorrected ones; pending, failed"""
+    link: tuple[int, int, int, int] | None = None
+    """PCIe: generation and lanes, then the greatest of each"""
+    replays: int | None = None
+    nvlinks: list[int] | None = None
+    """1 for a link that is up"""
+    nvlink_errors: int | None = None
+    """of each link and kind"""
+    power_limit: int | None = None
+    """mW"""
+    clock_max: int | None = None
+    board: tuple[str, str, str] | None = None
+    """serial number, firmware, place on the bus"""
     instances: list["Card"] | None = None
     """MIG: a list where it is on"""
     lost: bool = False
@@ -124,6 +147,51 @@ class Nvml:
 
     def nvmlDeviceGetPcieThroughput(self, card: Card, counter: int) -> int:
         return self._field(card, "pcie")[counter]
+
+    def nvmlDeviceGetTotalEccErrors(self, card: Card, kind: int, counter: int) -> int:
+        return self._field(card, "ecc")[kind]
+
+    def nvmlDeviceGetRemappedRows(self, card: Card) -> tuple[int, int, int, int]:
+        return self._field(card, "remapped")
+
+    def nvmlDeviceGetCurrPcieLinkGeneration(self, card: Card) -> int:
+        return self._field(card, "link")[0]
+
+    def nvmlDeviceGetCurrPcieLinkWidth(self, card: Card) -> int:
+        return self._field(card, "link")[1]
+
+    def nvmlDeviceGetMaxPcieLinkGeneration(self, card: Card) -> int:
+        return self._field(card, "link")[2]
+
+    def nvmlDeviceGetMaxPcieLinkWidth(self, card: Card) -> int:
+        return self._field(card, "link")[3]
+
+    def nvmlDeviceGetPcieReplayCounter(self, card: Card) -> int:
+        return self._field(card, "replays")
+
+    def nvmlDeviceGetNvLinkState(self, card: Card, link: int) -> int:
+        links = self._field(card, "nvlinks")
+        if link >= len(links):
+            raise NVMLError(2)
+        return links[link]
+
+    def nvmlDeviceGetNvLinkErrorCounter(self, card: Card, link: int, kind: int) -> int:
+        return self._field(card, "nvlink_errors")
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, card: Card) -> int:
+        return self._field(card, "power_limit")
+
+    def nvmlDeviceGetMaxClockInfo(self, card: Card, kind: int) -> int:
+        return self._field(card, "clock_max")
+
+    def nvmlDeviceGetSerial(self, card: Card) -> str:
+        return self._field(card, "board")[0]
+
+    def nvmlDeviceGetVbiosVersion(self, card: Card) -> str:
+        return self._field(card, "board")[1]
+
+    def nvmlDeviceGetPciInfo(self, card: Card) -> SimpleNamespace:
+        return SimpleNamespace(busId=self._field(card, "board")[2])
 
     def _field(self, card: Card, name: str) -> Any:
         self.asked.append(name)

@@ -29,6 +29,7 @@ ROOMS = {
     "watch": {"core", "storage", "runs", "figures", "analysis"},
     "doctor": {"core", "storage", "runs", "data", "engines", "telemetry", "training"},
     "bench": {"core", "engines", "telemetry", "analysis"},
+    "acceptance": {"core", "storage", "runs", "data", "engines", "telemetry", "training", "doctor", "bench"},
 }
 """room → the rooms that it may import; `cli` may import all"""
 

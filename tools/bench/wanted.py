@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.analysis.formatting import columns
-from job.bench.figures import Spread
+from job.core.resource_records import Spread
 
 Found = Mapping[str, Any]
 FRAMEWORKS = {"torch": "Lightning", "tensorflow": "model.fit"}
