@@ -6,7 +6,7 @@ import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS for the same sums in every run
 
@@ -51,7 +51,7 @@ class TorchEngine(Engine):
         """in the order of their first use"""
         self._show_warning = warnings.showwarning
         warnings.filterwarnings("always", f".*{NONDETERMINISTIC}")
-        warnings.showwarning = self._note_warning  # type: ignore[assignment]  mypy wants its default arguments
+        warnings.showwarning = cast(Any, self._note_warning)
 
     def _note_warning(self, message: Warning | str, *words: Any) -> None:
         """Remember the operations that "warn" above is about, and show each once."""
