@@ -13,7 +13,7 @@ from job.core.records import FORMAT, RecipeValue
 from job.core.resource_records import GpuIdentity
 from job.data.sources import digits
 from job.runs.run import RUN_ID
-from job.storage.files import encoded
+from job.storage.files import encoded, without_secrets
 from job.storage.store import Store
 from job.training.identity import code, place
 
@@ -37,7 +37,8 @@ def checked(name: str) -> str:
     if RUN_ID.fullmatch(name):
         return name
     raise JobError(
-        Exit.USAGE, f"{name!r} cannot name a folder. Expected 1 to 100 letters, digits, '.', '_' or '-'; give one with --run-id."
+        Exit.USAGE,
+        f"{without_secrets(name)!r} cannot name a folder. Expected 1 to 100 letters, digits, '.', '_' or '-'; give one with --run-id.",
     )
 
 

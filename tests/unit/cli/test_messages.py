@@ -33,6 +33,7 @@ CALLS = {
     "parity": [[SIGNED, SIGNED]],
     "doctor": [["--output", SIGNED, "--no-such"]],
     "bench": [[SIGNED]],
+    "accept": [["--engine", "torch", "--run-id", SIGNED], ["--engine", "torch", "--output", SIGNED], [SIGNED]],
 }
 
 
