@@ -10,6 +10,7 @@ ALT = {
     "curves": "test and training accuracy of each side, and the difference between the sides, by epoch",
     "losses": "test and training loss of each side by epoch",
     "throughput": "images per second during training",
+    "fleet": "what each GPU measured, with the limits beyond which one is an outlier",
     "resources": "use of processors, memory, disk and network over time",
 }
 CURVES = ("accuracy", "loss", "curves", "losses", "throughput")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from job.cli import options
+from job.cli.accept_report import report
 from job.cli.recipes import pairs, resolve
 from job.core.exits import Exit
 
@@ -60,3 +61,6 @@ def accept(context: click.Context, /, as_json: bool, **values: Any) -> int:
     verdicts = node.accept(setup, node.gpus(setup.device), node.checks, say)
     click.echo(json.dumps(verdicts, indent=1) if as_json else "\n\n".join(map(page, verdicts)))
     return Exit.DEVICE if any(verdict["verdict"] == "fail" for verdict in verdicts) else Exit.DONE
+
+
+accept.add_command(report)

@@ -29,13 +29,9 @@ def report(runs: tuple[str, ...], output: str, anyway: bool, margin: float | Non
     from job.runs.results import open_run
     from job.runs.snapshot import Observer
     from job.storage.files import local_errors
-    from job.storage.opening import open_store
+    from job.storage.opening import split_page
 
-    parent, _, name = output.rpartition("/")
-    if name.endswith(".html"):
-        store = open_store(parent or ("/" if output.startswith("/") else "."))
-    else:
-        store, name = open_store(output), "report.html"
+    store, name = split_page(output, "report.html")
     with ThreadPoolExecutor(READERS) as pool:
         observers = [Observer(run) for run in pool.map(open_run, runs)]
     with TemporaryDirectory() as folder, local_errors(Path(folder)):

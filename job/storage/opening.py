@@ -34,3 +34,11 @@ def split(url: str) -> tuple[Store, str]:
     if not name or parent in ("s3:/", "s3:"):
         raise JobError(Exit.USAGE, f"{url!r} names no file. Expected a path such as folder/FILE, or s3://bucket/folder/FILE.")
     return open_store(parent or slash or "."), name
+
+
+def split_page(output: str, default: str) -> tuple[Store, str]:
+    """The store and the name of a page: FILE.html in a folder or a bucket, else `default` in what `output` names."""
+    parent, _, name = output.rpartition("/")
+    if name.endswith(".html"):
+        return open_store(parent or ("/" if output.startswith("/") else ".")), name
+    return open_store(output), default

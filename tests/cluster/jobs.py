@@ -134,14 +134,15 @@ class Cluster:
         """Digest of its final model."""
         return hashlib.sha256(self.fetch(run, self.summary(run)["model"])).hexdigest()
 
-    def alexnet(self, *words: str) -> str:
+    def alexnet(self, *words: str, code: int = 0) -> str:
+        """What the command prints.  Failed where it ends with another code."""
         with self.k.forwarded("alexnet-s3", 8333) as port:
             kept = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "ALEXNET_"))}
             settings = {**kept, **self.secret, "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}"}
             done = subprocess.run(
                 [sys.executable, "-m", "job", *words], capture_output=True, text=True, check=False, env=settings, cwd=ROOT
             )
-        if done.returncode:
+        if done.returncode != code:
             raise Failed(f"alexnet {' '.join(words)}: exit code {done.returncode}: {done.stderr[-500:] or done.stdout[-500:]}")
         return done.stdout
 

@@ -70,7 +70,7 @@ FOREIGN = {"PodMonitor"}
 
 
 def test_everything_is_here():
-    assert {Path(f).stem for f in FILES} == {"torch-job", "tf-job", "storage", "networkpolicy", "push"}
+    assert {Path(f).stem for f in FILES} == {"torch-job", "tf-job", "storage", "networkpolicy", "push", "accept", "accept-node"}
     page = (ROOT / "docs/cluster.md").read_text()
     for component in COMPONENTS:
         assert f"`{component}`" in page, f"docs/cluster.md does not name the component {component}"

@@ -30,6 +30,7 @@ ROOMS = {
     "doctor": {"core", "storage", "runs", "data", "engines", "telemetry", "training"},
     "bench": {"core", "engines", "telemetry", "analysis"},
     "acceptance": {"core", "storage", "runs", "data", "engines", "telemetry", "training", "doctor", "bench"},
+    "fleet": {"core", "storage", "runs", "figures", "analysis", "acceptance"},
 }
 """room → the rooms that it may import; `cli` may import all"""
 
