@@ -145,3 +145,18 @@ def test_weights_move(folder):
     tensors = load_file(folder / "tensorflow.safetensors")
     for name in ("features.0.weight", "classifier.6.bias"):
         assert not np.array_equal(tensors[f"initial/{name}"], tensors[f"49/weights/{name}"])
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_gradients_of_a_shard_are_bf16_numbers(engine, tmp_path):
+    """In precision bf16, kept as float32: half of their bytes say all (docs/scaling.md)."""
+    if engine not in engines.installed():
+        pytest.skip(f"{engine} is not installed")
+    path = tmp_path / "one.safetensors"
+    result = alexnet("trace", "--engine", engine, *TINY, "--steps", "1", "--precision", "bf16", "--output", str(path))
+    assert result.returncode == 0, result.stderr
+    found = {name: array for name, array in load_file(path).items() if "gradients/" in name}
+    assert len(found) == 16
+    for name, array in found.items():
+        assert array.dtype == np.float32
+        assert not (array.view(np.uint32) & 0xFFFF).any(), name
