@@ -48,7 +48,7 @@ class TensorflowEngine(Engine):
 
     def start(self, threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(min(threads, 2))  # gradients of weights beside those of inputs
         try:
             with tf.device(self.device):
                 tf.reduce_sum(tf.matmul(tf.ones((8, 8)), tf.ones((8, 8)))).numpy()
@@ -108,8 +108,8 @@ class TensorflowNetwork(Network):
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         targets = np.eye(self.architecture.classes, dtype=self.dtype.as_numpy_dtype)[labels]
         with tf.device(self.device):
-            planes = tf.Variable(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), trainable=False)  # (N, 3, 32, 32)
-            self.splits[split] = (planes, tf.Variable(targets, trainable=False))  # (N, classes)
+            pixels = tf.Variable(images, trainable=False)  # (N, 32, 32, 3)
+            self.splits[split] = (pixels, tf.Variable(targets, trainable=False))  # (N, classes)
 
     def load(self, weights: Tensors, slots: Tensors) -> None:
         for name, array in weights:
@@ -176,7 +176,8 @@ class TensorflowNetwork(Network):
         for (name, w), g in zip(self.parameters.items(), gradients, strict=True):
             factor = rate * self.rate_factors.get(name, 1.0)
             if recipe.weight_decay and name.endswith(".weight"):
-                g = g + recipe.weight_decay * w
+                with tf.control_dependencies([g]):  # else the products of all layers exist from the start of the step on
+                    g = g + recipe.weight_decay * w
             if recipe.optimizer == "sgd":
                 if recipe.momentum:
                     v, momentum = slots["momentum"][name], tf.constant(recipe.momentum, self.dtype)
@@ -207,7 +208,7 @@ class TensorflowNetwork(Network):
         _, _, logits, gradients = self._observed(images, targets, keys)
         yield "logits", logits.numpy()
         for name, gradient in zip(self.parameters, gradients, strict=True):
-            yield f"gradients/{name}", to_canonical(gradient.numpy())
+            yield f"gradients/{name}", to_canonical(gradient)
 
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         if not self.outcomes:
@@ -233,12 +234,12 @@ class TensorflowNetwork(Network):
 
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for name, variable in self.parameters.items():
-            yield name, to_canonical(variable.numpy())
+            yield name, to_canonical(variable)
 
     def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for slot, variables in self.optimizer_slots.items():
             for name, variable in variables.items():
-                yield f"{slot}/{name}", to_canonical(variable.numpy())
+                yield f"{slot}/{name}", to_canonical(variable)
 
     def _batch(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Cropped images (B, 3, 32, 32) and targets (B, classes) of a training step."""
@@ -248,7 +249,8 @@ class TensorflowNetwork(Network):
     def _gather(self, split: SplitName, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
         images, targets = self.splits[split]
-        return tf.cast(tf.gather(images, indices), tf.float32), tf.gather(targets, indices)
+        planes = tf.transpose(tf.cast(tf.gather(images, indices), tf.float32), (0, 3, 1, 2))
+        return planes, tf.gather(targets, indices)
 
 
 @keras.saving.register_keras_serializable("alexnet")
@@ -323,9 +325,9 @@ def named_parameters(model: keras.Model, architecture: Architecture) -> "Ordered
     return parameters
 
 
-def to_canonical(array: NDArray[Any]) -> NDArray[Any]:
-    """HWIO → OIHW, (in, out) → (out, in)."""
-    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
+def to_canonical(tensor: tf.Tensor | tf.Variable) -> NDArray[Any]:
+    """HWIO → OIHW, (in, out) → (out, in); turned on the device, and on a CPU not copied once more, as `numpy()` would."""
+    return np.asarray(tf.transpose(tensor, (3, 2, 0, 1) if len(tensor.shape) == 4 else None))
 
 
 def from_canonical(array: NDArray[Any]) -> NDArray[Any]:

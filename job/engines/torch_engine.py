@@ -119,9 +119,9 @@ class TorchNetwork(Network):
         self.outcomes: list[Tensor] = []
 
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        planes = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
+        pixels = torch.from_numpy(images).to(self.device)  # (N, 32, 32, 3); on a CPU the same memory
         targets = self._to_device(np.eye(self.architecture.classes, dtype=np.float32)[labels]).to(self.dtype)  # (N, classes)
-        self.splits[split] = (planes, targets)
+        self.splits[split] = (pixels, targets)
 
     def load(self, weights: Tensors, slots: Tensors) -> None:
         with torch.no_grad():
@@ -235,7 +235,7 @@ class TorchNetwork(Network):
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
         images, targets = self.splits[split]
         chosen = self._to_device(indices)
-        return images[chosen].to(torch.float32), targets[chosen]
+        return images[chosen].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format), targets[chosen]
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)

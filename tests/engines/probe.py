@@ -234,7 +234,7 @@ def saved(name: str) -> Arrays:
     found: Arrays = {}
     for size in (64, 224):
         network = network_for(name, SMALL.with_values({"precision": "fp32", "image_size": size}))
-        x = normalize(tf.cast(network.splits["test"][0][:8], tf.float32), "cifar10")
+        x = normalize(tf.transpose(tf.cast(network.splits["test"][0][:8], tf.float32), (0, 3, 1, 2)), "cifar10")
         x = tf.transpose(tf.matmul(tf.matmul(network.resize, x), network.resize, transpose_b=True), (0, 2, 3, 1))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "alexnet.keras"
