@@ -30,6 +30,7 @@ KNOWN: dict[str, tuple[Effect, str]] = {
     "library versions": ("possible cause", "stated"),
     "code": ("possible cause", "stated: another version of this program"),
     "threads": ("possible cause", "stated: rounding only"),
+    "shards": ("possible cause", "stated: sums in another order, rounding only"),
     "arithmetic": ("possible cause", "stated: sums in another order, rounding only"),
     "changed after step": ("possible cause", "stated: the steps were shared otherwise"),
     "recipe name": ("none", "a name"),
@@ -48,7 +49,7 @@ IDLE = {
     "dropout_position": ("dropout", (0.0,)),
 }
 """recipe field → the field and its values under which it has no effect"""
-WITHIN_A_SIDE = ("seed", "device", "threads", "changed after step", "recipe name", "recipe: truncated_test")
+WITHIN_A_SIDE = ("seed", "device", "threads", "shards", "changed after step", "recipe name", "recipe: truncated_test")
 """in what the runs of one side may differ"""
 
 
@@ -105,6 +106,7 @@ def described(run: Results) -> dict[str, object]:
         **({"changed after step": ", ".join(map(str, changed))} if changed else {}),
         "recipe name": record["recipe"]["name"],
         "threads": record.get("threads", "—"),
+        "shards": record.get("shards", 1),
         "arithmetic": record.get("arithmetic", 1),
     }
 

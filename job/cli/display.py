@@ -25,7 +25,9 @@ TERMINATION_BYTES = 4096
 
 
 class Display:
-    def __init__(self, form: str = "auto") -> None:
+    def __init__(self, form: str = "auto", worker: int = 0) -> None:
+        """`worker`: its rank; of others than 0 only warnings and errors are shown."""
+        self.worker = worker
         self.bar: tqdm[Any] | None = None
         self.tenth = -1
         """of the download in progress, as shown last"""
@@ -40,6 +42,10 @@ class Display:
 
     def say(self, line: str, /, *, level: str = "info", event: str = "message", **facts: Any) -> None:
         self.newest = line
+        if self.worker:
+            if level == "info":
+                return
+            line = f"worker {self.worker}: {line}"
         with self._reader_may_be_gone():
             if self.json:
                 if level == "error" and (printed := self.json.release()):
@@ -80,13 +86,13 @@ class Display:
 
     def fail(self, error: Exception) -> Exit:
         """The code to end with, once the error is in the pod's status and in the log.  Where that is text it is raised."""
-        known = isinstance(error, JobError)
-        message = without_credentials(str(error) if known else f"internal error; please report this.\n{traceback.format_exc()}")
-        if known:
+        code = error.code if isinstance(error, JobError) else None
+        message = without_credentials(str(error) if code is not None else f"internal error; please report this.\n{traceback.format_exc()}")
+        if code is not None and not (self.worker and code is Exit.WORKER_GONE):  # the message is the failed one's
             leave_message(message)
         if not self.json:
             raise error
-        code = error.code if isinstance(error, JobError) else Exit.INTERNAL
+        code = Exit.INTERNAL if code is None else code
         self.say(message, level="error", event="error", exit_code=code)
         return code
 

@@ -11,7 +11,9 @@ from job.cli import options
 from job.cli.display import Display, leave_message
 from job.cli.recipes import recipe_options, resolve
 from job.core.exits import Exit, JobError
+from job.core.place import ALONE, Place, given_place
 from job.core.recipe import Recipe, to_toml
+from job.core.sharding import check_power_of_two, check_shards
 from job.storage.files import without_secrets
 from job.training.options import Options
 from job.training.stopping import Stopped, StopSignal
@@ -41,6 +43,21 @@ from job.training.stopping import Stopped, StopSignal
 )
 @options.device
 @options.threads
+@options.setting("--workers", metavar="N", type=click.IntRange(1), help="Processes that share each step, a power of two. Default: 1.")
+@options.setting("--gpus", metavar="N|all", help="So many workers, a GPU of this machine each.")
+@options.setting(
+    "--shards",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Gradients that each step adds up, a power of two: the most workers that a run can have, with the same results for any number. "
+    "Default: the workers of its start.",
+)
+@options.setting(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="Be one of --workers that were started elsewhere, its rank in JOB_COMPLETION_INDEX; they meet at this port of worker 0.",
+)
+@options.seconds("--worker-timeout", 60.0, "Silence after which another worker counts as gone.")
 @options.setting(
     "--init-from",
     metavar="FILE|URL|RUN",
@@ -99,12 +116,24 @@ def train(**values: Any) -> int:
     if values["run_id"] is None and "ALEXNET_RUN_ID" in os.environ:
         values["run_id"] = ""  # set but empty, which click takes for not set
     _check(recipe, values)
-    stop, display = StopSignal(values["grace"]), Display(values["log_format"])  # before a framework is imported
+    workers = _workers(values)
+    place = given_place(os.environ, engine=values["engine"], coordinator=values["coordinator"], workers=workers)
+    shards = values["shards"] or (place.workers if place else workers or 1)
+    check_power_of_two("--workers", place.workers if place else workers or 1)
+    if values["shards"] or workers:
+        check_shards(recipe.batch_size, shards, place.workers if place else workers or 1)
+    if place is None and (workers or 1) > 1:
+        return _launch(recipe, values, workers or 1)
+    if place is not None and not values["run_id"]:
+        raise JobError(Exit.USAGE, "--run-id is missing, by which the workers of a run find each other's. Give all of them the same.")
+    place = place or ALONE
+    stop = StopSignal(values["grace"])  # before a framework is imported
+    display = Display(values["log_format"], worker=place.rank)
     display.say(f"{values['engine']}, recipe {recipe.name}, data {without_secrets(values['data'])}: checking and loading")
     try:
         from job.training import start
 
-        code = start.train(recipe, _options(values), stop, display)
+        code = start.train(recipe, _options(values, place), stop, display)
     except Stopped:
         display.say("stopped before any progress: nothing was stored", event="stopped")
         code = Exit.INTERRUPTED if stop.number == signal.SIGINT else Exit.NOT_STORED
@@ -112,7 +141,8 @@ def train(**values: Any) -> int:
         return display.fail(error)
     finally:
         display.close()
-    leave_message(display.newest)
+    if place.leads:
+        leave_message(display.newest)
     return code
 
 
@@ -133,7 +163,38 @@ def _check(recipe: Recipe, values: dict[str, Any]) -> None:
         values["engine"] = installed()[0]
 
 
-def _options(values: dict[str, Any]) -> Options:
+def _workers(values: dict[str, Any]) -> int | None:
+    """How many are asked for; None: nobody said.  `--gpus` asks for GPUs as well."""
+    from job.telemetry.gpu import NoDriver, devices
+
+    if (gpus := values["gpus"]) is None:
+        return None if values["workers"] is None else int(values["workers"])
+    if values["workers"] is not None:
+        raise JobError(
+            Exit.USAGE, f"--gpus {gpus} and --workers {values['workers']} both say how many workers there are. Give one of them."
+        )
+    values["device"] = "cuda"
+    if gpus == "all":
+        try:
+            return len(devices())
+        except NoDriver as error:
+            raise JobError(Exit.CONFIGURATION, f"--gpus all: {error}. Expected a GPU for each worker; --workers N takes CPUs.") from None
+    if not gpus.isdigit() or int(gpus) < 1:
+        raise JobError(Exit.USAGE, f"--gpus {gpus}: expected a number from 1, or all.")
+    return int(gpus)
+
+
+def _launch(recipe: Recipe, values: dict[str, Any], workers: int) -> int:
+    """Start the workers, and wait for them."""
+    from job.training.start import new_id
+    from job.workers.launcher import Launcher, environments, same_command
+
+    run_id = values["run_id"] if values["run_id"] is not None else new_id(recipe, values["engine"])
+    places = environments(values["engine"], workers, ALEXNET_RUN_ID=run_id, ALEXNET_ENGINE=values["engine"])
+    return Launcher(same_command(), places, silence=values["worker_timeout"], flush=values["flush_timeout"]).run()
+
+
+def _options(values: dict[str, Any], place: Place) -> Options:
     given = {field.name: values[field.name] for field in fields(Options) if field.name in values}
-    given |= {"cache": values["cache"] or options.cache_folder(), "spool_limit": values["spool_limit"] << 20}
+    given |= {"place": place, "cache": values["cache"] or options.cache_folder(), "spool_limit": values["spool_limit"] << 20}
     return Options(**given)

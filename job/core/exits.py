@@ -20,6 +20,8 @@ class Exit(IntEnum):
     """a GPU is there but does not work, or the node's clock is wrong; another node may do"""
     NOT_STORED = 74
     """results not fully stored, or stopped without progress"""
+    WORKER_GONE = 75
+    """another worker of the run is gone; this one is well"""
     DIVERGED = 76
     """the training diverged; a deterministic job would diverge again"""
     SUPERSEDED = 77

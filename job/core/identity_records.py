@@ -65,7 +65,31 @@ class Place(TypedDict):
     """of that Job, `ALEXNET_JOB_UID`, as `node`"""
 
 
-class Claim(Environment, Code, Place):
+class WorkerRecord(TypedDict):
+    """One of several workers of an attempt."""
+
+    rank: int
+    """from 0; worker 0 is the process that the claim is of"""
+    host: str
+    """name of the host or pod, by the operating system"""
+    device: str
+    """name of the GPU, or `cpu`"""
+    gpu_uuid: str | None
+    """of its GPU, by its driver; null on a CPU, and where the driver does not say"""
+    node: str | None
+    """of the cluster; null where the manifest does not tell it (`ALEXNET_NODE`)"""
+    pod: str | None
+    """`ALEXNET_POD`, as `node`"""
+
+
+class Company(TypedDict, total=False):
+    """Of an attempt of several workers."""
+
+    workers: list[WorkerRecord]
+    """all that share the steps, by rank; absent: the process is alone"""
+
+
+class Claim(Environment, Code, Place, Company):
     """claim.json: which process worked on the run, where and with what."""
 
     started: float

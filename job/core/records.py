@@ -48,7 +48,9 @@ class RunRecord(TypedDict):
     format: int
     """1"""
     threads: int
-    """CPU threads, which every attempt uses, since they change the order of sums"""
+    """CPU threads of each worker, which every attempt uses, since they change the order of sums"""
+    shards: Later[int]
+    """gradients that each step adds up in one tree, whatever the number of workers; absent: 1"""
     arithmetic: Later[int]
     """`ARITHMETIC` of the version that began the run, which goes on under no other; absent: 1"""
     recipe: dict[str, RecipeValue]

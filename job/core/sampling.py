@@ -49,6 +49,12 @@ class StepPlan:
     dropout: NDArray[np.uint32]
     """(dropout layers, B) the row keys of `job.core.dropout`"""
 
+    def shard(self, number: int, shards: int) -> "StepPlan":
+        """The part of shard `number` (from 0) of `shards`: B / shards positions in a row."""
+        size = len(self.indices) // shards
+        part = slice(number * size, (number + 1) * size)
+        return StepPlan(indices=self.indices[part], rows=self.rows[part], columns=self.columns[part], dropout=self.dropout[:, part])
+
 
 def bits(seed: int, purpose: Purpose, count: int, *, major: int = 0, minor: int = 0) -> NDArray[np.uint64]:
     """(count,) random 64-bit words, a pure function of the arguments.

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from job.core.architecture import Architecture
 from job.core.exits import Exit, JobError
 from job.core.identity_records import Environment
+from job.core.place import Place
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import StepPlan
+from job.engines.exchange import Alone, Exchange
 
 Tensors = Iterable[tuple[str, NDArray[Any]]]
 """(canonical name, array in canonical layout), in network order"""
@@ -27,6 +29,7 @@ SplitName = Literal["train", "test"]
 ENGINES = ("torch", "tensorflow")
 OBSERVED_IMAGES = 8
 """of the batch, whose activations `Network.observe` hands out"""
+ALONE = Alone()
 
 
 class Engine(ABC):
@@ -35,13 +38,18 @@ class Engine(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def __init__(self, *, device: str) -> None:
-        """Find `device` ("auto", "cpu", "cuda").  Raises JobError: 71 or 78 where "cuda" is asked for and no GPU is
-        seen (`job.engines.faults.no_gpu`)."""
+    def __init__(self, *, device: str, gpu: int = 0) -> None:
+        """Find `device` ("auto", "cpu", "cuda"), the visible GPU with the number `gpu`.  Raises JobError: 71 or 78 where "cuda" is asked
+        for and no GPU is seen (`job.engines.faults.no_gpu`), 78 where too few are."""
 
     @abstractmethod
     def start(self, threads: int) -> None:
         """Take so many CPU threads into use, once and before any network is made.  Raises JobError (71) where a first kernel fails."""
+
+    @abstractmethod
+    def meet(self, threads: int, place: Place, shards: int, silence: float) -> Exchange:
+        """Start together with the other workers of a run.  One that is silent for `silence` seconds counts as gone.  Raises JobError: 75
+        where they do not come, and as `start`."""
 
     @abstractmethod
     def fault(self, error: Exception) -> JobError | None:
@@ -61,23 +69,29 @@ class Engine(ABC):
         return []
 
     @abstractmethod
-    def network(self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None) -> "Network":
+    def network(
+        self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None, exchange: Exchange = ALONE
+    ) -> "Network":
         """A network and its optimiser on the device.  `recipe.precision` must be resolved.
 
-        `rate_factors` scales the learning rate of single parameters, by canonical name (default: 1 for each)."""
+        `rate_factors` scales the learning rate of single parameters, by canonical name (default: 1 for each).  A step adds up the gradients
+        of the shards of `exchange`, those of the other workers as well."""
 
 
 class Network(ABC):
     """A network and its optimiser on a device.  Its weights are undefined until `load`; a split can be used once it was placed.
 
-    B is the recipe's batch size.  Arrays come and go in canonical layout: images (N, C, H, W), weights OIHW and (out, in).  Weights and
-    optimiser tensors are float64 where the precision is fp64, else float32.
+    B is the recipe's batch size, of all workers together; `logits` takes B images for each of them.  Arrays come and go in canonical
+    layout: images (N, C, H, W), weights OIHW and (out, in).  Weights and optimiser tensors are float64 where the precision is fp64, else
+    float32.
     """
 
     parameters: Mapping[str, Any]
     """canonical name → the framework's own tensor, in network order"""
     optimizer_slots: Mapping[str, Mapping[str, Any]]
     """slot → the same for the optimiser's tensors"""
+    workers: int = 1
+    """processes that compute each call together"""
 
     @abstractmethod
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
@@ -110,7 +124,8 @@ class Network(ABC):
 
     @abstractmethod
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, classes) without dropout and augmentation, of exactly B images of the split.  Raises KeyError where it was not placed."""
+        """(workers · B, classes) without dropout and augmentation, of exactly so many images of the split.  Raises KeyError where it was
+        not placed."""
 
     @abstractmethod
     def export(self, path: Path) -> None:
@@ -134,7 +149,7 @@ def open_engine(name: str, *, device: str, threads: int) -> Engine:
     return engine
 
 
-def find_engine(name: str, *, device: str) -> Engine:
+def find_engine(name: str, *, device: str, gpu: int = 0) -> Engine:
     """The engine `name` on `device`, not yet started.  Raises JobError: 78 where its framework is not installed, and as `Engine` does."""
     if importlib.util.find_spec(name) is None:
         raise JobError(
@@ -143,7 +158,7 @@ def find_engine(name: str, *, device: str) -> Engine:
             f"`pip install 'alexnet-job[{name}]'`, or use the image alexnet-{'tf' if name == 'tensorflow' else name}.",
         )
     engine: type[Engine] = importlib.import_module(f"job.engines.{name}_engine").ENGINE
-    return engine(device=device)
+    return engine(device=device, gpu=gpu)
 
 
 @contextmanager

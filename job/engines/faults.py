@@ -35,6 +35,14 @@ def no_gpu(engine: str, found: str, variables: Mapping[str, str] = os.environ, d
     )
 
 
+def too_few_gpus(gpu: int, visible: int) -> JobError:
+    return JobError(
+        Exit.CONFIGURATION,
+        f"this worker's GPU has the number {gpu} on {place()}, and {visible} are visible. Expected one for each worker of the machine: "
+        "give fewer --workers, or --gpus all.",
+    )
+
+
 def broken_gpu(engine: str, error: Exception) -> JobError:
     return JobError(
         Exit.DEVICE,

@@ -21,10 +21,13 @@ from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer, same_padding
 from job.core.exits import JobError
 from job.core.identity_records import Environment
+from job.core.place import Place
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
-from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu
+from job.core.sharding import tree_sum
+from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
+from job.engines.exchange import Exchange
+from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu, too_few_gpus
 from job.engines.host import computes_in_bf16
 
 OF_DEVICE = (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.UnavailableError, tf.errors.AbortedError)
@@ -34,21 +37,37 @@ POLICIES = {"bf16": "mixed_bfloat16", "fp32": "float32", "fp64": "float64"}
 class TensorflowEngine(Engine):
     name = "tensorflow"
 
-    def __init__(self, *, device: str) -> None:
+    def __init__(self, *, device: str, gpu: int = 0) -> None:
         tf.config.experimental.enable_op_determinism()
         tf.config.experimental.enable_tensor_float_32_execution(False)
         gpus = tf.config.list_physical_devices("GPU") if device != "cpu" else []
         if device == "cuda" and not gpus:
             raise no_gpu("tensorflow", f"tensorflow {tf.__version__}, list_physical_devices('GPU') is empty")
-        tf.config.set_visible_devices(gpus[:1], "GPU")
-        for gpu in gpus[:1]:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        self.gpu = gpus[0] if gpus else None
+        if gpus and gpu >= len(gpus):
+            raise too_few_gpus(gpu, len(gpus))
+        self.gpu = gpus[gpu] if gpus else None
+        tf.config.set_visible_devices(self.gpu or [], "GPU")
+        if self.gpu:
+            tf.config.experimental.set_memory_growth(self.gpu, True)
         self.device = "/GPU:0" if gpus else "/CPU:0"
 
     def start(self, threads: int) -> None:
+        self._take(threads)
+        self._try_device()
+
+    def meet(self, threads: int, place: Place, shards: int, silence: float) -> Exchange:
+        from job.engines.tensorflow_exchange import TensorflowExchange
+
+        self._take(threads)
+        exchange = TensorflowExchange(place, shards, self.device, silence)  # before a first kernel
+        self._try_device()
+        return exchange
+
+    def _take(self, threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(min(threads, 2))  # gradients of weights beside those of inputs
+
+    def _try_device(self) -> None:
         try:
             with tf.device(self.device):
                 tf.reduce_sum(tf.matmul(tf.ones((8, 8)), tf.ones((8, 8)))).numpy()
@@ -81,13 +100,18 @@ class TensorflowEngine(Engine):
             "numpy": np.__version__,
         }
 
-    def network(self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None) -> Network:
-        return TensorflowNetwork(self.device, recipe, architecture, rate_factors or {})
+    def network(
+        self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None, exchange: Exchange = ALONE
+    ) -> Network:
+        return TensorflowNetwork(self.device, recipe, architecture, rate_factors or {}, exchange)
 
 
 class TensorflowNetwork(Network):
-    def __init__(self, device: str, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float]) -> None:
+    def __init__(
+        self, device: str, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float], exchange: Exchange
+    ) -> None:
         self.device, self.recipe, self.architecture, self.rate_factors = device, recipe, architecture, rate_factors
+        self.exchange, self.shards = exchange, exchange.shards
         self.dtype = tf.float64 if recipe.precision == "fp64" else tf.float32
         with tf.device(device):
             self.model = build_model(architecture, POLICIES[recipe.precision])
@@ -99,7 +123,8 @@ class TensorflowNetwork(Network):
             self.column_keys = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
             self.selections = tf.constant(selections())
             self.resize = tf.Variable(resize_matrix(32, recipe.image_size), dtype=self.dtype, trainable=False)  # `export` keeps it
-        self._step = tf.function(self.train_step)
+        self._step, self._of_shard, self._apply = map(tf.function, (self.train_step, self.of_shard, self.apply))
+        self._add = tf.function(add)  # a call for each sum of two: within one graph TensorFlow adds several in an order of its own
         self._observed = tf.function(self.gradients)  # compiled like a step: operations one by one round otherwise
         self._logits = {split: tf.function(lambda indices, split=split: self._evaluate(split, indices)) for split in ("train", "test")}
         self.splits: dict[SplitName, tuple[tf.Variable, tf.Variable]] = {}
@@ -126,16 +151,31 @@ class TensorflowNetwork(Network):
         corrections = (1.0, 1.0) if recipe.optimizer == "sgd" else (1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5)
         scalars = np.array([rate, *corrections], self.dtype.as_numpy_dtype)
         with tf.device(self.device):
-            arrays = [tf.constant(a) for a in (plan.indices, plan.rows, plan.columns, plan.dropout, scalars)]
-            self.outcomes.append(self._step(*arrays))
+            if self.shards == 1:
+                self.outcomes.append(self._step(*self._constants(plan), tf.constant(scalars)))
+                return
+            of_shard = lambda shard: self._of_shard(*self._constants(plan.shard(shard, self.shards)))  # noqa: E731
+            parts = tree_sum(of_shard, self._add, self.exchange.mine)
+            self.outcomes.append(self._apply(self.exchange.add(parts), tf.constant(scalars)))
 
     def train_step(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
+        return self.apply(self.of_shard(indices, rows, columns, keys), scalars)
+
+    def of_shard(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor) -> list[tf.Tensor]:
+        """[hits, mean loss, gradient of every parameter] of one shard of the batch, all of one type."""
         images, targets = self._batch(indices, rows, columns)
         loss, hits, _, gradients = self.gradients(images, targets, keys)
+        return [tf.cast(hits, loss.dtype), loss, *gradients]
+
+    def apply(self, parts: list[tf.Tensor], scalars: tf.Tensor) -> tf.Tensor:
+        """Take the step, from the sum of what `of_shard` gives; returns (loss, hits)."""
+        hits, loss, *gradients = parts
+        if self.shards > 1:
+            loss, *gradients = [part * (1 / self.shards) for part in (loss, *gradients)]  # a power of two: exact
         if self.recipe.clip_norm:
             gradients = clip(gradients, self.recipe.clip_norm)
         self.update(gradients, *tf.unstack(scalars))
-        return tf.stack([loss, tf.cast(hits, loss.dtype)])
+        return tf.stack([loss, hits])
 
     def gradients(
         self, images: tf.Tensor, targets: tf.Tensor, keys: tf.Tensor | None
@@ -196,7 +236,7 @@ class TensorflowNetwork(Network):
 
     def observe(self, plan: StepPlan) -> Tensors:
         with tf.device(self.device):
-            indices, rows, columns, keys = (tf.constant(a) for a in (plan.indices, plan.rows, plan.columns, plan.dropout))
+            indices, rows, columns, keys = self._constants(plan)
         images, targets = self._batch(indices, rows, columns)
         yield "inputs", images.numpy()
         if self.recipe.dropout:
@@ -240,6 +280,9 @@ class TensorflowNetwork(Network):
         for slot, variables in self.optimizer_slots.items():
             for name, variable in variables.items():
                 yield f"{slot}/{name}", to_canonical(variable)
+
+    def _constants(self, plan: StepPlan) -> list[tf.Tensor]:
+        return [tf.constant(array) for array in (plan.indices, plan.rows, plan.columns, plan.dropout)]
 
     def _batch(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Cropped images (B, 3, 32, 32) and targets (B, classes) of a training step."""
@@ -373,6 +416,11 @@ def smoothed_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, smoothing: flo
     """Mean over the batch of Σ -t·log p, the targets mixed with `smoothing` of a uniform distribution."""
     targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
     return -tf.reduce_mean(tf.reduce_sum(targets * tf.nn.log_softmax(logits, 1), 1))
+
+
+def add(a: list[tf.Tensor], b: list[tf.Tensor]) -> list[tf.Tensor]:
+    """a + b, one by one."""
+    return [x + y for x, y in zip(a, b, strict=True)]
 
 
 def clip(gradients: list[tf.Tensor], max_norm: float) -> list[tf.Tensor]:

@@ -21,10 +21,13 @@ from job.core import dropout
 from job.core.architecture import POOLED, Architecture, Layer
 from job.core.exits import JobError
 from job.core.identity_records import Environment
+from job.core.place import Place
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
-from job.engines import OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
-from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu
+from job.core.sharding import tree_sum
+from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
+from job.engines.exchange import Exchange
+from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu, too_few_gpus
 from job.engines.host import computes_in_bf16, keep_freed_memory
 
 ACTIVATION_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
@@ -36,7 +39,7 @@ SIGNED_MULTIPLIERS = tuple(m - 2**32 if m >= 2**31 else m for m in dropout.MULTI
 class TorchEngine(Engine):
     name = "torch"
 
-    def __init__(self, *, device: str) -> None:
+    def __init__(self, *, device: str, gpu: int = 0) -> None:
         torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms also imports the whole compiler, for a second and more
         torch.utils.deterministic.fill_uninitialized_memory = False  # a check for programs that read it: 9 % of a step
         torch.backends.cudnn.benchmark = False
@@ -47,6 +50,10 @@ class TorchEngine(Engine):
         if device == "cuda" and not torch.cuda.is_available():
             raise no_gpu("torch", f"torch {torch.__version__}, torch.cuda.device_count() = {torch.cuda.device_count()}")
         self.device = torch.device(device)
+        if device == "cuda":
+            if gpu >= torch.cuda.device_count():
+                raise too_few_gpus(gpu, torch.cuda.device_count())
+            torch.cuda.set_device(gpu)
         self._nondeterministic: dict[str, None] = {}
         """in the order of their first use"""
         self._show_warning = warnings.showwarning
@@ -74,6 +81,12 @@ class TorchEngine(Engine):
             except RuntimeError as error:
                 raise broken_gpu("torch", error) from error
 
+    def meet(self, threads: int, place: Place, shards: int, silence: float) -> Exchange:
+        from job.engines.torch_exchange import TorchExchange
+
+        self.start(threads)
+        return TorchExchange(place, shards, self.device, silence)
+
     def fault(self, error: Exception) -> JobError | None:
         if isinstance(error, torch.OutOfMemoryError):
             return full_gpu(self.name, error)
@@ -99,13 +112,18 @@ class TorchEngine(Engine):
             "numpy": np.__version__,
         }
 
-    def network(self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None) -> Network:
-        return TorchNetwork(self.device, recipe, architecture, rate_factors or {})
+    def network(
+        self, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float] | None = None, exchange: Exchange = ALONE
+    ) -> Network:
+        return TorchNetwork(self.device, recipe, architecture, rate_factors or {}, exchange)
 
 
 class TorchNetwork(Network):
-    def __init__(self, device: torch.device, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float]) -> None:
+    def __init__(
+        self, device: torch.device, recipe: Recipe, architecture: Architecture, rate_factors: Mapping[str, float], exchange: Exchange
+    ) -> None:
         self.device, self.recipe, self.architecture = device, recipe, architecture
+        self.exchange, self.shards = exchange, exchange.shards
         self.activation_dtype = ACTIVATION_DTYPES[recipe.precision]
         self.dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
         self.model = build_model(architecture).to(device, self.dtype, memory_format=torch.channels_last)
@@ -135,13 +153,19 @@ class TorchNetwork(Network):
                 self.optimizer_slots[slot][parameter].copy_(torch.from_numpy(array))
 
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
-        images, targets, keys = self._batch(plan)
-        loss, hits, _, gradients = self.gradients(images, targets, keys)
+        hits, loss, *gradients = self.exchange.add(tree_sum(lambda shard: self.of_shard(plan, shard), add, self.exchange.mine))
         with torch.no_grad():
+            if self.shards > 1:
+                torch._foreach_mul_([loss, *gradients], 1 / self.shards)  # a power of two: exact
             if self.recipe.clip_norm:
                 clip(gradients, self.recipe.clip_norm)
             self.update(gradients, rate, number)
-        self.outcomes.append(torch.stack([loss, hits.to(loss.dtype)]))
+        self.outcomes.append(torch.stack([loss, hits]))
+
+    def of_shard(self, plan: StepPlan, shard: int) -> list[Tensor]:
+        """[hits, mean loss, gradient of every parameter] of one shard of the batch, all of one type."""
+        loss, hits, _, gradients = self.gradients(*self._batch(plan.shard(shard, self.shards)))
+        return [hits.to(loss.dtype), loss, *gradients]
 
     def gradients(self, images: Tensor, targets: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """(loss, hits, logits, gradient of every parameter) of one batch of cropped images."""
@@ -351,6 +375,12 @@ def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) ->
     """Mean over the batch of Σ -t·log p, the targets mixed with `smoothing` of a uniform distribution."""
     targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
     return -(targets * F.log_softmax(logits, 1)).sum(1).mean()
+
+
+def add(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+    """a + b, one by one, in the memory of a."""
+    torch._foreach_add_(a, b)
+    return a
 
 
 def laid_out_like(w: Tensor, g: Tensor) -> Tensor:

@@ -3,21 +3,26 @@
 run.json decides.  Of two attempts that begin a run at the same moment one puts it, and both use what it says.
 """
 
+import time
 from collections.abc import Callable, Mapping
 
 from job.core.exits import Exit, JobError
 from job.core.identity_records import ARITHMETIC
 from job.core.recipe import Recipe, differences
 from job.core.records import FORMAT, CheckpointState, DataFacts, Manifest, RunRecord, Summary
+from job.core.sharding import check_shards
 from job.data import dataset, sources
 from job.data.dataset import Dataset
 from job.engines import Engine
+from job.engines.exchange import JOIN_SECONDS
 from job.runs.run import Run
 from job.storage.manifest import MANIFEST
 from job.telemetry.cgroup import usable_cpus
 from job.training.initial_state import InitialState
 from job.training.options import Options
 
+PAUSE = 0.5
+"""seconds between two looks for run.json"""
 Say = Callable[[str], None]
 Facts = dict[str, object]
 
@@ -25,15 +30,20 @@ Facts = dict[str, object]
 def settle(run: Run, engine: Engine, recipe: Recipe, data: Dataset, initial: InitialState, options: Options, say: Say) -> RunRecord:
     """run.json, which this attempt puts where there is none.  Raises JobError (78) where it is of another configuration.
 
-    `recipe.precision` may be "auto": a stored run goes on as it began.  `--init-from` is fetched where the run needs it only."""
-    stored = run.record()
-    compared = stored is None or initial.at_hand or not run.checkpoint_names()
+    `recipe.precision` may be "auto": a stored run goes on as it began.  `--init-from` is fetched where the run needs it only.  Workers
+    other than 0 wait for run.json."""
+    place = options.place
+    stored = run.record() if place.leads else awaited_record(run)
+    compared = place.leads and (stored is None or initial.at_hand or not run.checkpoint_names())
     if stored is None:
+        shards = options.shards or place.workers
+        check_shards(recipe.batch_size, shards, place.workers)
         stored = run.begin(
             {
                 "format": FORMAT,
                 "arithmetic": ARITHMETIC,
-                "threads": options.threads or usable_cpus(),
+                "threads": options.threads or max(usable_cpus() // place.local_workers, 1),
+                "shards": shards,
                 "recipe": recipe.with_values({"precision": engine.resolve(recipe.precision)}).as_dict(),
                 "seed": options.seed,
                 "data": data_facts(data),
@@ -43,10 +53,28 @@ def settle(run: Run, engine: Engine, recipe: Recipe, data: Dataset, initial: Ini
     asked = _asked(recipe, options, stored) | {"data fingerprint": data.fingerprint}
     _compare(run, "already there", asked, stored, initial if compared else None)
     check_arithmetic(run, stored)
-    if not compared:
+    check_shards(recipe.batch_size, stored.get("shards", 1), place.workers)
+    if place.leads and not compared:
         say("--init-from is not fetched, as the run goes on from a checkpoint; run.json tells which weights it began with")
     if options.threads not in (None, stored["threads"]):
         say(f"--threads {options.threads} is ignored: the run began with {stored['threads']}, and another number would change its results")
+    if options.shards not in (None, stored.get("shards", 1)):
+        began = stored.get("shards", 1)
+        say(f"--shards {options.shards} is ignored: the run began with {began}, and another number would change its results")
+    return stored
+
+
+def awaited_record(run: Run) -> RunRecord:
+    """run.json, which worker 0 puts.  Raises JobError (78) where it does not come."""
+    end = time.monotonic() + JOIN_SECONDS
+    while (stored := run.record()) is None:
+        if time.monotonic() > end:
+            raise JobError(
+                Exit.CONFIGURATION,
+                f"{run.url}/run.json did not come within {JOIN_SECONDS:.0f} s, which worker 0 puts. Expected one --output for all workers: "
+                "s3://… or a volume that all of them see.",
+            )
+        time.sleep(PAUSE)
     return stored
 
 

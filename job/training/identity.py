@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from job.core.identity_records import Claim, Code, Environment, Place
+from job.core.identity_records import Claim, Code, Company, Environment, Place, WorkerRecord
 from job.telemetry.gpu import NoDriver, devices
 
 PACKAGE = Path(__file__).parents[1]
@@ -16,9 +16,9 @@ DECIDING = ("core", "data", "engines", "runs", "training")
 GIT_SECONDS = 10.0
 
 
-def claim(environment: Environment, *, started: float, variables: Mapping[str, str] = os.environ) -> Claim:
-    """For claim.json.  `environment`: the engine's; `started`: by the store's clock."""
-    return {**environment, **code(variables), **place(environment["device"], variables), "started": started}
+def claim(environment: Environment, *, started: float, variables: Mapping[str, str] = os.environ, gpu: int = 0) -> Claim:
+    """For claim.json.  `environment`: the engine's; `started`: by the store's clock; `gpu`: number of the GPU in use."""
+    return {**environment, **code(variables), **place(environment["device"], variables, gpu), **Company(), "started": started}
 
 
 def code(variables: Mapping[str, str] = os.environ) -> Code:
@@ -32,11 +32,11 @@ def code(variables: Mapping[str, str] = os.environ) -> Code:
     }
 
 
-def place(device: str, variables: Mapping[str, str] = os.environ) -> Place:
-    """`device` as the engine names it."""
+def place(device: str, variables: Mapping[str, str] = os.environ, gpu: int = 0) -> Place:
+    """`device` as the engine names it; `gpu`: its number among the visible ones."""
     return {
         "host": os.uname().nodename,
-        "gpu_uuid": None if device == "cpu" else gpu_uuid(),
+        "gpu_uuid": None if device == "cpu" else gpu_uuid(gpu),
         "node": variables.get("ALEXNET_NODE") or None,
         "pod": variables.get("ALEXNET_POD") or None,
         "namespace": variables.get("ALEXNET_NAMESPACE") or None,
@@ -45,12 +45,24 @@ def place(device: str, variables: Mapping[str, str] = os.environ) -> Place:
     }
 
 
-def gpu_uuid() -> str | None:
-    """Of the first visible GPU, which is the one that the engines use."""
+def gpu_uuid(number: int) -> str | None:
+    """Of a visible GPU."""
     try:
-        return devices()[0]["uuid"] or None
-    except NoDriver:
+        return devices()[number]["uuid"] or None
+    except (NoDriver, IndexError):
         return None
+
+
+def worker(rank: int, claim: Claim) -> WorkerRecord:
+    """Of one of several workers, for the claim that worker 0 puts."""
+    return {
+        "rank": rank,
+        "host": claim["host"],
+        "device": claim["device"],
+        "gpu_uuid": claim["gpu_uuid"],
+        "node": claim["node"],
+        "pod": claim["pod"],
+    }
 
 
 def source_digest(package: Path) -> str:

@@ -40,7 +40,8 @@ CHANCE_EPOCHS = 2
 
 
 class Training:
-    """The loop of one attempt.  `show(step, steps, loss, images/s, seconds left)` moves a progress bar."""
+    """The loop of one attempt.  `joules` says what its GPUs have used so far, `show(step, steps, loss, images/s, seconds left)` moves a
+    progress bar."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Training:
         ledger: TimeLedger,
         checkpointer: Checkpointer,
         pace: Pace,
+        joules: Callable[[], float | None],
         show: Callable[[int, int, float, float, float], None],
     ) -> None:
         self.attempt, self.environment, self.network = attempt, environment, network
@@ -64,7 +66,7 @@ class Training:
         self.checkpointer, self.pace, self.show = checkpointer, pace, show
         self.workload, self.stop, self.say = progress.workload, attempt.stop, attempt.say
         self.speed = Speed()
-        self.energy = EpochEnergy(attempt)
+        self.energy = EpochEnergy(joules)
         self.live = LiveEvents(attempt.run)
         self.test_logits: NDArray[np.float32] | None = None
         """of the last epoch that this attempt ended"""
@@ -239,7 +241,8 @@ class Training:
     def evaluate(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(len(indices), classes) logits.  Leaves with a checkpoint when a signal comes."""
         with self.ledger.spend("evaluation"), announced(f"evaluating {len(indices):,} images", self.say):
-            logits = evaluate(self.network, split, indices, self.recipe.batch_size, self.is_stopping)
+            at_once = self.recipe.batch_size * self.network.workers
+            logits = evaluate(self.network, split, indices, at_once, self.is_stopping)
         if logits is None:
             self.leave()
         return logits
@@ -300,12 +303,12 @@ class Speed:
 class EpochEnergy:
     """Joules of all GPUs between two readings, where they have counters."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        self._sampler = attempt.sampler
+    def __init__(self, joules: Callable[[], float | None]) -> None:
+        self._joules = joules
         self._before: float | None = None
 
     def restart(self) -> None:
-        self._before = self._sampler.energy_joules
+        self._before = self._joules()
 
     def of_epoch(self) -> float | None:
         """Since the last reading."""

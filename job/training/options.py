@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from job.core.place import ALONE, Place
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Seed and data change the numbers of a run, and so may the number of threads; nothing else here does."""
+    """Seed and data change the numbers of a run, and so may the numbers of threads and shards; nothing else here does."""
 
     engine: str = "torch"
     """torch or tensorflow"""
@@ -24,6 +26,12 @@ class Options:
     """go on with a run whose last steps were taken in another engine"""
     threads: int | None = None
     """CPU threads; they change the order of sums, so a resumed run uses the number that it began with.  None: what the container may use"""
+    place: Place = ALONE
+    """among the workers of the run"""
+    shards: int | None = None
+    """gradients that a step adds up (`job.core.sharding`); a resumed run uses the number that it began with.  None: as many as workers"""
+    worker_timeout: float = 60.0
+    """seconds of silence after which another worker counts as gone"""
     init_from: str | None = None
     """weights for recipes with `pretrained`: what `job.runs.pretrained.fetch_weights` takes"""
     subset: int | None = None

@@ -7,10 +7,9 @@ from pathlib import Path
 import psutil
 
 from job.analysis.efficiency import closing_lines, speed_text
-from job.core.exits import Exit
+from job.core.exits import Exit, JobError
 from job.core.recipe import Recipe
 from job.core.records import Summary
-from job.core.schedule import rate_factors
 from job.core.time_ledger import TimeLedger
 from job.data import dataset, sources
 from job.data.dataset import Dataset
@@ -21,6 +20,7 @@ from job.runs.run import Run
 from job.storage.opening import open_store
 from job.training import identity
 from job.training.agreement import check_engine, check_finished, settle
+from job.training.assignment import Assignment, meet, work_along
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
 from job.training.display import Display, Say
@@ -32,6 +32,8 @@ from job.training.progress import Progress, Workload
 from job.training.stopping import StopSignal
 from job.training.waiting import announced
 from job.training.watchdog import PATIENT, Limits, Pace, Watchdog
+from job.workers.crew import Leader
+from job.workers.network import SharedNetwork
 
 
 def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) -> Exit:
@@ -56,10 +58,10 @@ def train(recipe: Recipe, options: Options, stop: StopSignal, display: Display) 
     data = load(options, display)
     initial = initial_state(recipe, len(data.classes), options, display)
     Workload.of(recipe, data.train.labels, options.seed)  # what cannot work is told before a framework is loaded
-    if stored is None or initial.at_hand:
+    if options.place.leads and (stored is None or initial.at_hand):
         initial.fetch()
     with announced(f"loading {options.engine}", display.say):
-        engine = find_engine(options.engine, device=options.device)
+        engine = find_engine(options.engine, device=options.device, gpu=options.place.local_rank)
     device = engine.environment()["device"]
     note = " (no GPU in use; --device cuda insists on one)" if device == "cpu" and options.device == "auto" else ""
     display.say(f"run {run.id}: {engine.name} on {device}{note}, recipe {recipe.name}, data {data.name}, results in {run.url}")
@@ -95,37 +97,68 @@ def attempt(
     display: Display,
     limits: Limits = PATIENT,
 ) -> Exit:
-    """Work on the run, from its record and the claim to the end.  `engine` is not started yet.  Raises JobError, as `Training.run`."""
-    architecture = recipe.architecture(len(data.classes))
+    """Work on the run, as one of its workers, from its record to the end.  `engine` is not started yet.  Raises as `Training.run`."""
     ledger = TimeLedger(before=time.time() - psutil.Process().create_time())
-    progress = Progress(Workload.of(recipe, data.train.labels, options.seed))
-    who = identity.claim(engine.environment(), started=run.store.now())
+    workload = Workload.of(recipe, data.train.labels, options.seed)
+    who = identity.claim(engine.environment(), started=run.store.now(), gpu=options.place.local_rank)
+    record = refusal = None
     with ledger.spend("start-up"):
-        record = settle(run, engine, recipe, data, initial, options, display.say)
-        recipe = recipe.with_values({"precision": record["recipe"]["precision"]})
-        engine.start(record["threads"])
-        at_work = Attempt(run, record, who, progress=progress, options=options, stop=stop, say=display.say)
+        try:
+            record = settle(run, engine, recipe, data, initial, options, display.say)
+        except JobError as error:
+            refusal = error
+        crew, claims = meet(engine, record, refusal, who, options, stop)
+    assert record is not None
+    recipe = recipe.with_values({"precision": record["recipe"]["precision"]})
+    job = Assignment(
+        run=run,
+        record=record,
+        engine=engine,
+        recipe=recipe,
+        data=data,
+        workload=workload,
+        options=options,
+        crew=crew,
+        claims=claims,
+    )
+    if not options.place.leads:
+        return work_along(job, stop, display.say)
+    with Leader(crew) as leader:
+        leader.exit_code = lead(job, leader, ledger, initial=initial, stop=stop, display=display, limits=limits)
+        return leader.exit_code
+
+
+def lead(
+    job: Assignment, leader: Leader, ledger: TimeLedger, *, initial: InitialState, stop: StopSignal, display: Display, limits: Limits
+) -> Exit:
+    """What worker 0 does, or the only one: claim the run, train, and store.  Raises JobError, as `Training.run`."""
+    run, engine, recipe, data, options = job.run, job.engine, job.recipe, job.data, job.options
+    progress = Progress(job.workload)
+    with ledger.spend("start-up"):
+        at_work = Attempt(run, job.record, job.claim(), progress=progress, options=options, stop=stop, say=display.say)
     display.follow(run, progress)
     pace = Pace(limits)
     with exported(at_work, progress, options.metrics_port, display.say), at_work, Watchdog(at_work, pace, limits), translated(engine):
         with ledger.spend("start-up"), announced("putting the network and the images on the device", display.say):
-            network = engine.network(recipe, architecture, rate_factors(recipe, architecture))
-            network.place("train", data.train.images, data.train.labels)
-            network.place("test", data.test.images, data.test.labels)
+            leader.name_attempt(run.attempt)
+            network = job.network()
+            if not options.place.alone:
+                network = SharedNetwork(network, leader, job.hosts)
         training = Training(
             attempt=at_work,
             environment=engine.environment(),
             network=network,
             recipe=recipe,
-            architecture=architecture,
+            architecture=job.architecture,
             data=data,
             options=options,
             progress=progress,
             ledger=ledger,
             checkpointer=Checkpointer(
-                at_work, network, recipe, architecture, ledger, initial, other_engine=options.continue_in_other_engine
+                at_work, network, recipe, job.architecture, ledger, initial, other_engine=options.continue_in_other_engine
             ),
             pace=pace,
+            joules=lambda: job.crew.total_energy(at_work.sampler.energy_joules),
             show=display.show,
         )
         summary = training.run()

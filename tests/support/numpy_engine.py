@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from job.core.architecture import Architecture
 from job.core.identity_records import Environment
+from job.core.place import Place
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import StepPlan
-from job.engines import Engine, Network, SplitName, Tensors
+from job.engines import ALONE, Engine, Network, SplitName, Tensors
+from job.engines.exchange import Exchange
 
 Hook = Callable[["NumpyNetwork"], None]
 
@@ -39,6 +41,9 @@ class NumpyEngine(Engine):
     def start(self, threads: int) -> None:
         self.threads = threads
 
+    def meet(self, threads: int, place: Place, shards: int, silence: float) -> Exchange:
+        raise NotImplementedError
+
     def fault(self, error: Exception) -> None:
         """It has no device."""
 
@@ -48,7 +53,9 @@ class NumpyEngine(Engine):
     def environment(self) -> Environment:
         return {"engine": self.name, "device": "cpu", "cuda": None, "cudnn": None, "numpy": np.__version__}  # type: ignore[typeddict-item]
 
-    def network(self, recipe: Recipe, architecture: Architecture, rate_factors: dict[str, float] | None = None) -> "NumpyNetwork":
+    def network(
+        self, recipe: Recipe, architecture: Architecture, rate_factors: dict[str, float] | None = None, exchange: Exchange = ALONE
+    ) -> "NumpyNetwork":
         return NumpyNetwork(recipe, architecture, self.hooks)
 
 

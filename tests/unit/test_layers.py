@@ -25,7 +25,8 @@ ROOMS = {
     "parity": {"core", "storage", "runs", "engines"},
     "analysis": {"core", "storage", "runs", "figures"},
     "inference": {"core", "storage", "runs", "data", "engines"},
-    "training": {"core", "storage", "runs", "data", "engines", "telemetry", "figures", "analysis"},
+    "workers": {"core", "engines"},
+    "training": {"core", "storage", "runs", "data", "engines", "workers", "telemetry", "figures", "analysis"},
     "watch": {"core", "storage", "runs", "figures", "analysis"},
     "doctor": {"core", "storage", "runs", "data", "engines", "telemetry", "training"},
     "bench": {"core", "engines", "telemetry", "analysis"},
@@ -90,8 +91,10 @@ def test_no_circle():
 
 
 def test_the_engines_do_not_know_each_other():
+    modules = [f"job.engines.{name}_{part}" for name in ("torch", "tensorflow") for part in ("engine", "exchange")]
     for path in (path for path in FILES if room_of(path) == "engines"):
-        assert not {name for name in own(path) if begins(name, "job.engines.torch_engine", "job.engines.tensorflow_engine")}, path
+        others = [module for module in modules if not module.startswith(f"job.engines.{path.stem.partition('_')[0]}_")]
+        assert not {name for name in own(path) if begins(name, *others)}, path
     torch, tensorflow = (imports(ROOT / "engines" / f"{name}_engine.py") for name in ("torch", "tensorflow"))
     assert not any(begins(name, "tensorflow", "keras") for name in torch)
     assert not any(begins(name, "torch", "torchvision") for name in tensorflow)

@@ -50,7 +50,7 @@ class Command:
 
 @pytest.fixture
 def command(tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setattr(start, "find_engine", lambda name, device: NumpyEngine(name=name))
+    monkeypatch.setattr(start, "find_engine", lambda name, device, gpu: NumpyEngine(name=name))
     return Command(tmp_path, trainer)
 
 

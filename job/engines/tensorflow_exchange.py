@@ -1,0 +1,108 @@
+"""TensorFlow: what the workers of a run exchange, by its coordination service and its collectives (gRPC, or NCCL between GPUs).
+
+Reads side by side with `torch_exchange.py`.
+"""
+
+import itertools
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+from tensorflow.python.eager import context
+
+from job.core.exits import Exit, JobError
+from job.core.place import Place
+from job.core.sharding import pairs
+from job.engines.exchange import JOIN_SECONDS, Exchange
+
+EVERYONE = 1_000
+"""key of the group of all workers; those of the pairs follow"""
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class TensorflowExchange(Exchange):
+    def __init__(self, place: Place, shards: int, device: str, silence: float) -> None:
+        super().__init__(place, shards)
+        self._device, self._silence = device, silence
+        self._numbers = itertools.count(1)
+        """of the collectives, the same on each worker"""
+        if len(place.addresses) < place.workers:
+            raise JobError(
+                Exit.USAGE,
+                f"tensorflow needs the address of every worker, and those of {place.workers} do not follow from {place.addresses[0]}. "
+                "Expected a host whose first label ends with -0, as the pods of a JobSet are named, or TF_CONFIG.",
+            )
+        levels = [[pair for pair in level if place.rank in pair] for level in pairs(place.workers)]
+        self._pairs = [EVERYONE + 1 + place.workers * level + mine[0][0] for level, mine in enumerate(levels)]
+        handlers = {number: signal.getsignal(number) for number in HANDLED}
+        try:
+            self._open(place)
+        except tf.errors.OpError as error:
+            raise JobError(
+                Exit.WORKER_GONE, f"worker {place.rank} of {place.workers} waited for the others at {place.addresses[0]}: {error}"
+            ) from error
+        for number, handler in handlers.items():  # TensorFlow has put its own in the place of SIGTERM's
+            signal.signal(number, handler)
+
+    def _open(self, place: Place) -> None:
+        context.context().configure_coordination_service(
+            service_type="standalone",
+            service_leader="/job:worker/replica:0/task:0",
+            cluster_register_timeout_in_ms=int(1000 * JOIN_SECONDS),
+            heartbeat_timeout_in_ms=int(1000 * self._silence),
+            coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=place.workers)],
+        )
+        cluster = tf.train.ClusterSpec({"worker": [*place.addresses]})
+        tf.distribute.MultiWorkerMirroredStrategy(
+            tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, task_type="worker", task_id=place.rank, rpc_layer="grpc")
+        )
+
+    def total(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        with self._missing_nobody(), tf.device("/CPU:0"):
+            found: NDArray[np.int32] = self._sum(tf.constant(values), EVERYONE, self.place.workers).numpy()
+            return found
+
+    def add(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        with self._missing_nobody(), tf.device(self._device):
+            flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
+            for group in self._pairs:
+                flat = self._sum(flat, group, 2)
+            parts = tf.split(flat, [tensor.shape.num_elements() for tensor in tensors])
+            return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def _sum(self, tensor: tf.Tensor, group: int, size: int) -> tf.Tensor:
+        return tf.raw_ops.CollectiveReduceV2(
+            input=tensor,
+            group_size=size,
+            group_key=group,
+            instance_key=next(self._numbers),
+            ordering_token=[],
+            merge_op="Add",
+            final_op="Id",
+            communication_hint="auto",
+            timeout_seconds=self._silence,
+        )
+
+    def put(self, key: str, text: str) -> None:
+        context.context().set_config_key_value(key, text)
+
+    def get(self, key: str, seconds: float) -> str | None:
+        try:
+            found: str = context.context().get_config_key_value(key, timeout_in_ms=int(1000 * seconds))
+        except (tf.errors.NotFoundError, tf.errors.DeadlineExceededError):
+            return None
+        return found
+
+    def close(self) -> None:
+        pass
+
+    @contextmanager
+    def _missing_nobody(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise self.missed(error) from error

@@ -1,0 +1,80 @@
+"""PyTorch: what the workers of a run exchange, by c10d's store, Gloo on the host and NCCL between GPUs.
+
+Reads side by side with `tensorflow_exchange.py`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from job.core.exits import Exit, JobError
+from job.core.place import Place
+from job.core.sharding import pairs
+from job.engines.exchange import JOIN_SECONDS, Exchange
+
+
+class TorchExchange(Exchange):
+    def __init__(self, place: Place, shards: int, device: torch.device, silence: float) -> None:
+        super().__init__(place, shards)
+        join, quiet = timedelta(seconds=JOIN_SECONDS), timedelta(seconds=silence)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        try:
+            where = dist.rendezvous(f"tcp://{place.addresses[0]}", place.rank, place.workers, timeout=join)
+            self._store, rank, workers = next(where)
+            dist.init_process_group(backend, store=self._store, rank=rank, world_size=workers, timeout=join)
+            everyone = [*range(workers)]
+            self._all = dist.new_group(everyone, timeout=quiet, backend="gloo")
+            self._pairs = [
+                group
+                for level in pairs(workers)
+                for pair in level
+                if isinstance(group := dist.new_group([*pair], timeout=quiet, backend=backend), dist.ProcessGroup)
+            ]
+        except (RuntimeError, ValueError) as error:
+            raise JobError(
+                Exit.WORKER_GONE, f"worker {place.rank} of {place.workers} waited for the others at {place.addresses[0]}: {error}"
+            ) from error
+
+    def total(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        tensor = torch.from_numpy(values.copy())
+        with self._missing_nobody():
+            dist.all_reduce(tensor, group=self._all)
+        found: NDArray[np.int32] = tensor.numpy()
+        return found
+
+    def add(self, tensors: list[Tensor]) -> list[Tensor]:
+        """In their own memory and its layout, as they would be without other workers."""
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with self._missing_nobody():
+            for group in self._pairs:
+                dist.all_reduce(flat, group=group)
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
+        return tensors
+
+    def put(self, key: str, text: str) -> None:
+        self._store.set(key, text)
+
+    def get(self, key: str, seconds: float) -> str | None:
+        try:
+            self._store.wait([key], timedelta(seconds=seconds))
+        except dist.DistStoreError:
+            return None
+        found: str = self._store.get(key).decode()
+        return found
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+    @contextmanager
+    def _missing_nobody(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise self.missed(error) from error
