@@ -82,7 +82,7 @@ def test_completion():
 
 
 ROOT = DOCUMENTS[0].parents[1]
-CALL = re.compile(r"alexnet ([a-z]+(?: push)?)([^#`·|;&]*)")
+CALL = re.compile(r"alexnet ([a-z]+(?: push| report)?)([^#`·|;&]*)")
 SHOWN = [
     path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))) if path.name != "commands.md"
 ]
