@@ -33,9 +33,9 @@ class EngineFigures(TypedDict):
     peak_host_memory_bytes: int
     peak_gpu_memory_bytes: int | None
     kernels: list[tuple[str, float]]
-    """(name, share of the device's time), the longest first; empty where the framework does not tell"""
+    """(name, share of the device's time), the longest first"""
     gpu_idle: float | None
-    """share of the time of profiled steps in which no kernel or copy ran; None without a GPU, or where the framework does not tell"""
+    """share of the time of profiled steps in which no kernel or copy ran; None without a GPU"""
 
 
 class Report(TypedDict):

@@ -33,7 +33,7 @@ class Probe(ABC):
 
     @abstractmethod
     def kernels(self, run: Callable[[], object]) -> Kernels:
-        """What `run` spends the device's time on: kernels and copies on a GPU, operators on a CPU.  Empty where it cannot be told."""
+        """What `run` spends the device's time on: kernels and copies on a GPU, operators on a CPU."""
 
     @abstractmethod
     def peak_gpu_memory(self) -> int | None:

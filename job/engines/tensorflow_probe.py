@@ -1,11 +1,15 @@
 """TensorFlow: measurements of the device.  Reads side by side with `torch_probe.py`."""
 
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
 from job.core.recipe import Precision
 from job.engines import Network
@@ -31,7 +35,23 @@ class TensorflowProbe(Probe):
         return time.perf_counter() - begun
 
     def kernels(self, run: Callable[[], object]) -> Kernels:
-        return []  # what tf.profiler writes needs a plugin of TensorBoard to be read
+        with tempfile.TemporaryDirectory() as folder:
+            tf.profiler.experimental.start(folder)
+            try:
+                run()
+                tf.test.experimental.sync_devices()
+            finally:
+                tf.profiler.experimental.stop()
+            space = XSpace.FromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+        seconds: Counter[str] = Counter()
+        for plane in (plane for plane in space.planes if plane.name == ("/device:GPU:0" if self.gpu else "/host:CPU")):
+            for line in (line for line in plane.lines if line.name.startswith("Stream" if self.gpu else "tf_Compute")):
+                for event in line.events:
+                    name = plane.event_metadata[event.metadata_id].name
+                    operation = name if self.gpu else _operation(name)
+                    if operation:
+                        seconds[operation] += event.duration_ps / 1e12
+        return [*seconds.most_common()]
 
     def peak_gpu_memory(self) -> int | None:
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self.gpu else None
@@ -78,6 +98,12 @@ class TensorflowProbe(Probe):
 
     def release(self) -> None:
         """TensorFlow keeps what it has taken."""
+
+
+def _operation(event: str) -> str | None:
+    """`LAYER/BiasAdd:_MklNativeFusedConv2D` → `_MklNativeFusedConv2D`; None for the executor's own, as `ExecutorState::Process`."""
+    _, colon, operation = event.partition(":")
+    return operation if colon and not operation.startswith(":") else None
 
 
 PROBE = TensorflowProbe
