@@ -6,7 +6,7 @@
 # Behind a firewall, none of these stays in the image (docs/images.md):
 #   --secret id=ca,src=ca.pem  --secret id=apt.conf,src=apt.conf  --secret id=pip.conf,src=pip.conf
 
-ARG BASE_IMAGE=nvidia/cuda:12.9.1-base-ubuntu24.04
+ARG BASE_IMAGE=nvidia/cuda:12.9.1-base-ubuntu24.04@sha256:29e5e3425e2e0f5a4e97c9fb4695ba4887cd78210a43cf94c3bcafc6ab01c5e6
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS python

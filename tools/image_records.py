@@ -71,11 +71,11 @@ def bill_of_materials(image: str, digest: str, created: str, found: list[Package
 
 def provenance(image: str, digest: str, dockerfile: str, labels: dict[str, str]) -> dict[str, Any]:
     """An in-toto statement, https://slsa.dev/spec/v1.0/provenance.  What went into the build: the checkout, the base, the locks."""
-    revision = labels[f"{LABEL}revision"]
+    revision, (base, _, base_digest) = labels[f"{LABEL}revision"], labels[f"{LABEL}base.name"].partition("@sha256:")
     locks = ["requirements/build.txt", f"requirements/{dockerfile.rpartition('.')[2]}.txt"]
     sources = [
         {"uri": labels.get(f"{LABEL}source") or "checkout", "digest": {"gitCommit": revision.removesuffix("-dirty")}},
-        {"uri": f"docker:{labels[f'{LABEL}base.name']}"},
+        {"uri": f"docker:{base}", **({"digest": {"sha256": base_digest}} if base_digest else {})},
         *({"uri": name, "digest": {"sha256": hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}} for name in [dockerfile, *locks]),
     ]
     return {

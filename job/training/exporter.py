@@ -3,6 +3,7 @@
 Nothing is counted twice: the values are read from the attempt when somebody asks.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def exported(attempt: Attempt, progress: Progress, port: int, say: Callable[[str
         registry = CollectorRegistry()
         registry.register(Collector(attempt, progress))
         try:
-            server, _ = start_http_server(port, registry=registry)
+            server, _ = start_http_server(port, addr="::" if socket.has_dualstack_ipv6() else "0.0.0.0", registry=registry)
         except OSError as error:
             say(f"--metrics-port {port}: {error.strerror or error}, so no metrics are served. Expected a port that is free; 0 serves none.")
     try:

@@ -20,9 +20,9 @@ BUCKET, OUTPUT = "alexnet", "s3://alexnet/runs"
 
 
 def image(name: str) -> str:
-    """As REGISTRY and TAG name it; others stay."""
+    """As REGISTRY and TAG name it.  Others by their tag alone: where images are loaded, not pulled, nobody has their digests."""
     if not name.startswith("alexnet-"):
-        return name
+        return name.partition("@")[0]
     repository, _, tag = name.partition(":")
     registry = os.environ.get("REGISTRY", "").rstrip("/")
     return f"{registry + '/' if registry else ''}{repository}:{os.environ.get('TAG') or tag}"

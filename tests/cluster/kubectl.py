@@ -17,6 +17,17 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBECTL = Path(sysconfig.get_path("scripts")) / "kubectl"
+COMPONENTS = sorted(p.parent.name for p in (ROOT / "k8s-variants").glob("*/kustomization.yaml") if p.parent.name != "example")
+COMBINED = [
+    "kueue+spot+30-epochs",
+    "spot+kueue+pretrained",
+    "seeds+spot+spool-pvc",
+    "openshift+pull-secret+runtime-class+spool-pvc+storage-class",
+    "results-pvc+data-from-bucket+fixed-run-id",
+    "dra+kueue+30-epochs+data-from-bucket+pod-monitor",
+]
+VARIANTS = ["k8s", "k8s-variants/example", *COMPONENTS, *COMBINED]
+"""what `kustomize` takes"""
 MARK = "alexnet-job/e2e"
 """label of the namespaces that these tests make"""
 

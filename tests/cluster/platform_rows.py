@@ -3,25 +3,30 @@
 import json
 import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.cluster.jobs import GPU, Cluster, expect, last_step
-from tests.cluster.kubectl import kubectl, until
-from tests.support.disturbances import EPOCHS, kill, undisturbed
+from tests.cluster.jobs import GPU, Cluster, expect, last_step, ours, stored_step
+from tests.cluster.kubectl import Failed, kubectl, kustomize, until
+from tests.support.disturbances import DIGEST, EPOCHS, delete, disturb, evict, follow, kill, printed_digest, undisturbed
 
 ASK = (
-    "import urllib.request as u; r = u.Request('http://{ip}:9464/metrics', headers={{'Accept': 'application/openmetrics-text'}});"
+    "import urllib.request as u; r = u.Request('http://{host}:9464/metrics', headers={{'Accept': 'application/openmetrics-text'}});"
     "print(u.build_opener(u.ProxyHandler({{}})).open(r, timeout=10).read().decode())"
 )
+CLOSED = (8888, 18888, 9333, 19333, 8080, 18080)
+"""where SeaweedFS's filer, master and volume server listen, if they are let to"""
 KNOCK = (
-    "import socket\n"
-    "for port in (8333, 8888, 9333, 18888):\n"
-    "    with socket.socket() as each:\n"
-    "        each.settimeout(3)\n"
-    "        print(port, each.connect_ex(('alexnet-s3', port)) == 0)"
+    "import errno, socket\n"
+    "for port in (8333, *{closed}):\n"
+    "    with socket.create_connection(('{ip}', 8333)) as each: pass\n"
+    "    with socket.socket(each.family) as each:\n"
+    "        each.settimeout(5)\n"
+    "        print(port, errno.errorcode.get(each.connect_ex(('{ip}', port)), 'open'))"
 )
+"""on the pod itself: a Service shows no more than what it forwards"""
 
 
 def python(c: Cluster, pod: str, script: str) -> str:
@@ -39,13 +44,14 @@ def monitoring(c: Cluster) -> str:
     job = c.start(c.small("torch", "watched", epochs=EPOCHS // 2))
     pod = c.training(job, 0)
     ip = c.k.get("pod", pod)["status"]["podIP"]
-    text = python(c, pod, ASK.format(ip=ip))
+    text = python(c, pod, ASK.format(host=f"[{ip}]" if ":" in ip else ip))
     found = {name: (labels, float(value)) for name, labels, value in re.findall(r"^alexnet_(\w+)\{(.*)\} (\S+)$", text, re.M)}
     labels, step = found["step"]
     expect(f'run="{c.uids[job]}"' in labels and step > 0, f"alexnet_step: {labels} {step}")
     expect(text.rstrip().endswith("# EOF"), "not OpenMetrics")
-    ports = dict(line.split() for line in python(c, pod, KNOCK).splitlines())
-    expect(ports == {"8333": "True", "8888": "False", "9333": "False", "18888": "False"}, f"ports of the store: {ports}")
+    (store,) = c.k.get("pods", "-l", "app.kubernetes.io/instance=alexnet-s3")["items"]
+    ports = dict(line.split() for line in python(c, pod, KNOCK.format(ip=store["status"]["podIP"], closed=CLOSED)).splitlines())
+    expect(ports == {"8333": "open"} | {str(port): "ECONNREFUSED" for port in CLOSED}, f"ports of the store: {ports}")
     c.k.complete(job)
     lines = [json.loads(line) for line in c.k.log(pod).splitlines()]
     expect({line["run"] for line in lines[-10:]} == {c.uids[job]}, "the log's last lines do not name the run")
@@ -63,7 +69,8 @@ def monitoring(c: Cluster) -> str:
 
 def gitops(c: Cluster) -> str:
     """applied again; made anew"""
-    documents = c.small("torch", "declared", epochs=EPOCHS // 2, source="fixed-run-id")
+    documents = c.small("torch", "declared", epochs=EPOCHS // 2, source="fixed-run-id+openshift")
+    documents[-1]["spec"]["template"]["spec"]["securityContext"] |= {"runAsUser": 1000650000, "fsGroup": 1000650000}  # as OpenShift assigns
     job = c.start(documents)
     pod, generation = c.training(job, 0), c.k.job(job)["metadata"]["generation"]
     c.k.apply(*documents)
@@ -75,13 +82,16 @@ def gitops(c: Cluster) -> str:
     c.k.complete(job, 300)
     message = said_last(c, job)["message"]
     expect(f"run {job} is finished" in message and "nothing to do" in message, f"made anew, it said {message[:200]}")
-    return "applied again while it trained: nothing changed; deleted and made anew: exit 0, “nothing to do”"
+    return "applied again while it trained: nothing changed; deleted and made anew: exit 0, “nothing to do”; as user 1000650000"
 
 
 def kept_spool(c: Cluster) -> str:
     """spool-pvc, store away, killed"""
     digest = undisturbed(c)
-    job = c.start(c.small("torch", "kept", epochs=EPOCHS, source="spool-pvc"))
+    documents = c.small("torch", "kept", epochs=EPOCHS, source="spool-pvc+storage-class")
+    for claim in (d for d in documents if d["kind"] == "PersistentVolumeClaim"):
+        claim["spec"]["storageClassName"] = c.k.get("pvc", "alexnet-s3")["spec"]["storageClassName"]
+    job = c.start(documents)
     pod = c.training(job, 50)
     c.k("scale", "deploy/alexnet-s3", "--replicas=0")
     until("the store's end", lambda: not c.k.get("pods", "-l", "app.kubernetes.io/instance=alexnet-s3")["items"])
@@ -148,21 +158,94 @@ def kueue(c: Cluster) -> str:
         return "not run: the cluster has no Kueue with v1beta2"
     digest = undisturbed(c)
     with queue(c) as high:
-        first = c.start(queued(c, "preempted", EPOCHS))
-        c.training(first, 50)
+        documents = queued(c, "preempted", EPOCHS)
+        first = c.start(documents)
+        pod = c.training(first, 50)
         second = c.start(queued(c, "waiting", 2))
         expect(c.k.job(second)["spec"]["suspend"] and not c.k.pods(second), "the second Job does not wait")
-        third = c.start(queued(c, "urgent", 2, high))
-        until("the first Job's preemption", lambda: c.k.job(first)["spec"]["suspend"], 120)
-        for job in (third, second, first):
+        with follow(c, pod) as log:
+            third = c.start(queued(c, "urgent", 2, high))
+            until("the first Job's preemption", lambda: c.k.job(first)["spec"]["suspend"], 120)
+            stored = stored_step(log.communicate(timeout=240)[0])
+        for job in (third, second):
             c.k.complete(job, 900)
-        log = c.k.log(c.newest_pod(first)["metadata"]["name"])
-    continued = re.search(r"continues from step (\d+)", log)
-    expect(bool(continued), "the preempted Job began anew")
+        c.training(first, stored)
+        c.k.apply(*documents)
+        expect(not c.k.job(first)["spec"]["suspend"], "applying the manifest again suspended a Job at work")
+        c.k.complete(first, 900)
+    step = continued_from(c, first)
+    expect(step == stored, f"step {stored} was stored at the preemption, and the Job went on from {step}")
     expect(c.failed(first) == 0, f".status.failed {c.failed(first)}")
     expect(c.model(c.uids[first]) == digest, "the final model is another one than that of the undisturbed run")
     where = "a GPU each" if GPU else "a GPU of the quota each, computing on the CPU"
     return (
-        f"{where}: the second waited, the third preempted the first, which went on from step {continued and continued[1]}, "
-        "none failed, model equal to the undisturbed one"
+        f"{where}: the second waited, the third preempted the first, which stored step {stored} and went on from there, "
+        "none failed, applied again nothing changed, model equal to the undisturbed one"
+    )
+
+
+def continued_from(c: Cluster, job: str) -> int:
+    """The step at which the Job's newest pod began."""
+    found = re.search(r"continues from step (\d+)", c.k.log(c.newest_pod(job)["metadata"]["name"]))
+    if not found:
+        raise Failed(f"the last pod of {job} began anew")
+    return int(found[1])
+
+
+def lost_driver(c: Cluster) -> str:
+    """a node without a driver"""
+    if GPU:
+        return "not run: with GPU=0 the device of a pod can be changed between two of them"
+    digest = undisturbed(c)
+    documents = c.small("torch", "moved", epochs=EPOCHS)
+    train = documents[-1]["spec"]["template"]["spec"]["containers"][0]
+    train["args"] = [a for a in train["args"] if not a.startswith("--device=")]
+    train["envFrom"].append({"secretRef": {"name": "alexnet-node"}})
+
+    def node(device: str) -> None:
+        c.k.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "alexnet-node"}, "stringData": {"ALEXNET_DEVICE": device}})
+
+    node("cpu")
+    job = c.start(documents)
+    pod = c.training(job, 50)
+    with follow(c, pod) as log:
+        node("cuda")  # which the next node has not
+        delete(c, pod)
+        stored = stored_step(log.communicate(timeout=240)[0])
+    until("a failed pod", lambda: c.failed(job), 240)
+    node("cpu")  # elsewhere
+    (lost,) = [p for p in c.k.pods(job) if p["status"]["phase"] == "Failed" and p["metadata"]["name"] != pod]
+    end = lost["status"]["containerStatuses"][0]["state"]["terminated"]
+    expect(end["exitCode"] == 71 and "Another node may do" in end["message"], f"exit {end['exitCode']}: {end['message'][:300]}")
+    c.k.complete(job)
+    step = continued_from(c, job)
+    expect(step == stored, f"step {stored} was stored, the pod after the one without a driver went on from {step}")
+    expect(c.failed(job) == 1, f".status.failed {c.failed(job)}")
+    expect(c.model(c.uids[job]) == digest, "the final model is another one than that of the undisturbed run")
+    return f"stored step {stored}; the next pod found no driver: 71, counted once; the one after it went on from {step}, model equal"
+
+
+def combined(c: Cluster) -> str:
+    """components combined"""
+    digest, source = undisturbed(c), "results-pvc+data-from-bucket+fixed-run-id+spot"
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    c.k.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "alexnet-results"}, "spec": claim})
+    push = ours(kustomize("k8s/dataset"))
+    push[0]["spec"]["template"]["spec"]["containers"][0]["args"][2] = "digits"
+    c.k.apply(*push)
+    c.k.complete("alexnet-dataset")
+    job = c.start(c.small("torch", "combined", epochs=EPOCHS, source=source, words=("--data=s3://alexnet/cifar10",)))
+    stored, resumed = disturb(c, job, evict, 0)
+    expect(stored == resumed > 0, f"step {stored} was stored, the next pod went on from {resumed}")
+    c.k.complete(job)
+    expect(c.failed(job) == 0, f".status.failed {c.failed(job)}")
+    look = c.small("torch", "look", epochs=1, source=source)
+    train = look[-1]["spec"]["template"]["spec"]["containers"][0]
+    script = shlex.quote(DIGEST.format(run=f"/results/{job}"))
+    train |= {"command": ["/bin/sh", "-c", f"alexnet runs /results && /opt/alexnet/bin/python -c {script}"], "args": []}
+    found = printed_digest(c, c.start(look))
+    expect(found == digest, "the final model is another one than that of the undisturbed run")
+    return (
+        f"{source}: the dataset from the bucket, evicted with 15 s of grace at step {stored} and continued there, results in "
+        f"/results/{job}, model equal to the undisturbed one"
     )

@@ -11,17 +11,11 @@ from botocore.exceptions import ClientError
 
 from tests.cluster.acceptance_row import acceptance
 from tests.cluster.jobs import BUCKET, GPU, OUTPUT, Cluster, expect, ours, stored_step
-from tests.cluster.kubectl import ROOT, Failed, kubectl, kustomize, read, until
-from tests.cluster.platform_rows import gitops, kept_spool, kueue, monitoring
+from tests.cluster.kubectl import VARIANTS, Failed, kubectl, kustomize, read, until
+from tests.cluster.platform_rows import combined, gitops, kept_spool, kueue, lost_driver, monitoring
 from tests.support.disturbances import EPOCHS, delete, disturb, evict, follow, kill, undisturbed
 from tests.support.peaks import limits, record
 
-VARIANTS = [
-    "k8s",
-    "k8s-variants/example",
-    *sorted(p.parent.name for p in (ROOT / "k8s-variants").glob("*/kustomization.yaml") if p.parent.name != "example"),
-    "kueue+spot+30-epochs",
-]
 FILES = [f"k8s/{name}.yaml" for name in ("torch-job", "tf-job", "store/storage", "dataset/push", "networkpolicy", "accept")]
 
 Row = Callable[[Cluster], str]
@@ -270,5 +264,5 @@ def peaks(c: Cluster) -> str:
 
 ROWS: list[Row] = [
     dry_run, storage, both_engines, disruptions, outage, refusals, late_secret_and_suspension, same_run, seeds,
-    monitoring, gitops, kept_spool, kueue, peaks, acceptance,
+    monitoring, gitops, kept_spool, kueue, lost_driver, combined, acceptance, peaks,
 ]  # fmt: skip

@@ -18,22 +18,12 @@ import yaml
 
 from job.core.exits import Exit
 from job.training.exporter import GAUGES
-from tests.cluster.kubectl import kustomize, read
+from tests.cluster.kubectl import COMPONENTS, VARIANTS, kustomize, read
 from tests.cluster.policy import FOR_GOOD, POLICY, find, option, size, violations, without
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sysconfig.get_path("scripts"))
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "k8s").rglob("*.yaml") if p.name != "kustomization.yaml")
-COMPONENTS = sorted(p.parent.name for p in (ROOT / "k8s-variants").glob("*/kustomization.yaml") if p.parent.name != "example")
-COMBINED = [
-    "kueue+spot+30-epochs",
-    "spot+kueue+pretrained",
-    "seeds+spot+spool-pvc",
-    "openshift+pull-secret+runtime-class+spool-pvc+storage-class",
-    "results-pvc+data-from-bucket+fixed-run-id",
-    "dra+kueue+30-epochs+data-from-bucket+pod-monitor",
-]
-VARIANTS = ["k8s", "k8s-variants/example", *COMPONENTS, *COMBINED]
 OLDEST, NEWEST = "1.31", ".".join(kubernetes_validate.latest_version().split(".")[:2])
 
 
@@ -375,7 +365,7 @@ def test_the_store_is_restricted():
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["automountServiceAccountToken"] is False
-    assert re.search(r":[\w.]*\d", container["image"])
+    assert re.search(r":[\w.]*\d@sha256:[0-9a-f]{64}$", container["image"])
     assert container["resources"]["limits"]["memory"]
 
 
@@ -454,6 +444,7 @@ def test_dockerfile_properties(image):
     text = (ROOT / f"Dockerfile.{image}").read_text()
     final = text.rpartition("\nFROM ")[2]
     assert "# syntax=" not in text
+    assert re.search(r"^ARG BASE_IMAGE=nvidia/cuda:\S+-base-ubuntu24\.04@sha256:[0-9a-f]{64}$", text, re.M)
     for wanted in ("USER 65532", 'ENTRYPOINT ["alexnet"]', "NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"):
         assert wanted in final
     for variable in (

@@ -10,6 +10,12 @@ from tests.cluster.kubectl import KUBECTL, Failed, until
 
 EPOCHS = 400 if GPU else 40
 """of a run that is disturbed: about a minute on a CPU"""
+DIGEST = (
+    "import hashlib, json, pathlib; run = pathlib.Path({run!r});"
+    "model = run / json.loads((run / 'summary.json').read_text())['model'];"
+    "print('digest', hashlib.sha256(model.read_bytes()).hexdigest())"
+)
+"""prints the digest of the final model of a run in a folder"""
 
 
 def undisturbed(c: Cluster) -> str:
@@ -19,20 +25,21 @@ def undisturbed(c: Cluster) -> str:
     job = c.small("torch", "undisturbed", epochs=EPOCHS)[-1]
     container = job["spec"]["template"]["spec"]["containers"][0]
     words = [a if not a.startswith("--output=") else "--output=/runs" for a in container["args"]] + ["--run-id=undisturbed"]
-    show = (
-        "import hashlib, json, pathlib; run = pathlib.Path('/runs/undisturbed');"
-        "model = run / json.loads((run / 'summary.json').read_text())['model'];"
-        "print('digest', hashlib.sha256(model.read_bytes()).hexdigest())"
-    )
+    show = DIGEST.format(run="/runs/undisturbed")
     container["command"] = ["/bin/sh", "-c", f"alexnet {shlex.join(words)} && /opt/alexnet/bin/python -c {shlex.quote(show)}"]
     container.pop("args")
     c.k.apply(*c.small("torch", "undisturbed", epochs=1)[:-1], job)
-    c.k.complete("undisturbed", 900)
-    found = re.search(r"^digest (\w+)$", c.k.log(c.newest_pod("undisturbed")["metadata"]["name"]), re.M)
-    if not found:
-        raise Failed("the undisturbed run printed no digest")
-    c.undisturbed = found[1]
+    c.undisturbed = printed_digest(c, "undisturbed")
     return c.undisturbed
+
+
+def printed_digest(c: Cluster, job: str) -> str:
+    """What DIGEST printed in the Job's pod."""
+    c.k.complete(job, 900)
+    found = re.search(r"^digest (\w+)$", c.k.log(c.newest_pod(job)["metadata"]["name"]), re.M)
+    if not found:
+        raise Failed(f"{job} printed no digest")
+    return found[1]
 
 
 def delete(c: Cluster, pod: str) -> None:

@@ -31,13 +31,14 @@ def docker(*words: str, check: bool = True, seconds: float = RUN_SECONDS) -> sub
 
 
 def engine_or_skip() -> list[str]:
-    """Arguments for `make build`.  Starts the engine of this workplace where there is one."""
+    """Arguments for `make build`; BASE_IMAGE names another base.  Starts the engine of this workplace where there is one."""
     if SHARED.exists():
         subprocess.run([SHARED], check=True, capture_output=True, timeout=900)
     if shutil.which(client()) is None or docker("info", check=False).returncode != 0:
         pytest.skip("no Docker engine answers: `docker info` failed")
-    local = docker("image", "inspect", LOCAL_BASE, check=False).returncode == 0
-    return [f"BASE_IMAGE={LOCAL_BASE}"] if local else []
+    local = LOCAL_BASE if docker("image", "inspect", LOCAL_BASE, check=False).returncode == 0 else ""
+    base = os.environ.get("BASE_IMAGE", local)
+    return [f"BASE_IMAGE={base}"] if base else []
 
 
 def image(name: str) -> str:

@@ -10,7 +10,7 @@ DIGEST = "ab" * 32
 LABELS = {
     "org.opencontainers.image.revision": "c" * 40 + "-dirty",
     "org.opencontainers.image.source": "https://git.example/you/alexnet-job",
-    "org.opencontainers.image.base.name": "nvidia/cuda:13.0.3-base-ubuntu24.04",
+    "org.opencontainers.image.base.name": f"nvidia/cuda:13.0.3-base-ubuntu24.04@sha256:{'d' * 64}",
     "org.opencontainers.image.created": "2026-11-28T10:00:00Z",
 }
 
@@ -38,5 +38,5 @@ def test_where_an_image_comes_from() -> None:
     assert sources["https://git.example/you/alexnet-job"] == {"gitCommit": "c" * 40}
     assert sources["requirements/tf.txt"] == {"sha256": hashlib.sha256((ROOT / "requirements/tf.txt").read_bytes()).hexdigest()}
     assert "requirements/torch.txt" not in sources
-    assert "docker:nvidia/cuda:13.0.3-base-ubuntu24.04" in sources
+    assert sources["docker:nvidia/cuda:13.0.3-base-ubuntu24.04"] == {"sha256": "d" * 64}
     assert statement["predicate"]["buildDefinition"]["externalParameters"]["revision"].endswith("-dirty"), "what was changed is not hidden"

@@ -19,9 +19,9 @@ def free_port() -> int:
         return int(each.getsockname()[1])
 
 
-def scrape(port: int) -> dict[str, float]:
+def scrape(port: int, host: str = "127.0.0.1") -> dict[str, float]:
     """Name → value, of OpenMetrics; every sample names run and engine."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    request = urllib.request.Request(f"http://{host}:{port}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=10) as answer:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
@@ -53,6 +53,13 @@ def test_what_prometheus_sees(trainer: Trainer) -> None:
     assert later["images_per_second"] > 0
     with pytest.raises(OSError, match="refused"):
         scrape(port)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 on this machine")
+def test_by_ipv6(trainer: Trainer) -> None:
+    port, seen = free_port(), []
+    assert trainer.attempt(options={"metrics_port": port}, before_step=lambda _: seen or seen.append(scrape(port, "[::1]"))) is Exit.DONE
+    assert seen[0]["attempt"] == 1
 
 
 def test_a_port_that_is_taken_costs_the_metrics_only(trainer: Trainer) -> None:
