@@ -77,7 +77,8 @@ def exported(attempt: Attempt, progress: Progress, port: int, say: Callable[[str
         registry = CollectorRegistry()
         registry.register(Collector(attempt, progress))
         try:
-            server, _ = start_http_server(port, addr="::" if socket.has_dualstack_ipv6() else "0.0.0.0", registry=registry)
+            everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  who scrapes is on another machine
+            server, _ = start_http_server(port, addr=everywhere, registry=registry)
         except OSError as error:
             say(f"--metrics-port {port}: {error.strerror or error}, so no metrics are served. Expected a port that is free; 0 serves none.")
     try:
