@@ -35,7 +35,7 @@ def dry_run(c: Cluster) -> str:
 def storage(c: Cluster) -> str:
     """k8s/store"""
     c.make_secret()
-    c.k.apply(*kustomize("k8s/store"))
+    c.k.apply(*ours(kustomize("k8s/store")))
     c.k("rollout", "status", "deploy/alexnet-s3", "--timeout=100s")
     phase = c.k.get("pvc", "alexnet-s3")["status"]["phase"]
     expect(phase == "Bound", f"the claim is {phase}")
