@@ -25,7 +25,7 @@ OVERRIDES = {
     "validation": ("N", "Training images that are held out, to choose the best epoch."),
 }
 """recipe keys that have a flag of their own, with its value and help; `--set` changes every key"""
-FACTS = ("IMAGE", "REVISION", "NODE", "POD", "NAMESPACE", "JOB", "COMPLETIONS")
+FACTS = ("IMAGE", "REVISION", "NODE", "POD", "NAMESPACE", "JOB", "JOB_UID", "COMPLETIONS")
 """`ALEXNET_*` variables, without the prefix, that images and manifests set for the record; they are no settings"""
 
 
@@ -60,8 +60,11 @@ def packaged() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in resources.files("job").joinpath("recipes").iterdir() if f.name.endswith(".toml"))
 
 
-def resolve(values: dict[str, Any]) -> Recipe:
-    """The recipe that the options ask for.  Raises JobError (2), naming the key, the value and what is allowed."""
+def resolve(values: dict[str, Any], warn: Callable[[str], object] | None = None) -> Recipe:
+    """The recipe that the options ask for.  Raises JobError (2), naming the key, the value and what is allowed.
+
+    `warn` is called with a line about each variable that may be misspelt; None: they go to stderr.
+    """
     flags = {key: values[key] for key in OVERRIDES if values.get(key) is not None}
     for pair in values["pairs"]:
         key, equals, value = pair.partition("=")
@@ -70,7 +73,7 @@ def resolve(values: dict[str, Any]) -> Recipe:
         if flags.get(key, value) != value:
             raise JobError(Exit.USAGE, f"{key} is given twice, as {flags[key]} and as {value}. Give it once.")
         flags[key] = value
-    given, origin = _environment(), ""
+    given, origin = _environment(warn or (lambda line: click.echo(f"alexnet: {line}", err=True))), ""
     try:
         recipe = _read(values["recipe"])
         for key, value in given.items():
@@ -99,8 +102,8 @@ def _read(name: str) -> Recipe:
         raise JobError(Exit.USAGE, f"--recipe {name}: cannot be read as UTF-8 text ({error}).") from None
 
 
-def _environment() -> dict[str, str]:
-    """`ALEXNET_<KEY>` for each key of a recipe; a line on stderr names each unknown `ALEXNET_*` variable, which may be misspelt."""
+def _environment(warn: Callable[[str], object]) -> dict[str, str]:
+    """`ALEXNET_<KEY>` for each key of a recipe; a line names each unknown `ALEXNET_*` variable, which may be misspelt."""
     keys, context = {_variable(key): key for key in KEYS}, click.get_current_context()
     known = {*keys, *map(_variable, FACTS), *_variables_of(context.command)}
     # a Service called alexnet makes Kubernetes set ALEXNET_SERVICE_HOST, ALEXNET_PORT and the like
@@ -112,7 +115,7 @@ def _environment() -> dict[str, str]:
             key = ALSO_CALLED.get(variable.removeprefix("ALEXNET_").lower())
             near = [_variable(key)] if key else difflib.get_close_matches(variable, known, n=1, cutoff=0.8)
             hint = f" Did you mean {near[0]}?" if near else ""
-            click.echo(f"alexnet: the variable {variable} is not one of ours and has no effect.{hint}", err=True)
+            warn(f"the variable {variable} is not one of ours and has no effect.{hint}")
     return {key: os.environ[variable] for variable, key in keys.items() if variable in os.environ}
 
 

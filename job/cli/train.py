@@ -109,7 +109,8 @@ def train(**values: Any) -> int:
 
     A setting comes from its flag, else from its variable, else from the recipe's file, else it has its default.
     """
-    recipe = resolve(values)
+    warnings: list[str] = []
+    recipe = resolve(values, warnings.append if values["log_format"] == "json" and not values["dry_run"] else None)
     if values["dry_run"]:
         click.echo(to_toml(recipe), nl=False)
         return Exit.DONE
@@ -129,6 +130,8 @@ def train(**values: Any) -> int:
     place = place or ALONE
     stop = StopSignal(values["grace"])  # before a framework is imported
     display = Display(values["log_format"], worker=place.rank)
+    for line in warnings:
+        display.say(line, level="warning")
     display.say(f"{values['engine']}, recipe {recipe.name}, data {without_secrets(values['data'])}: checking and loading")
     try:
         from job.training import start

@@ -170,16 +170,17 @@ def test_starts_with_its_commands(source):
         assert "create secret" in head
 
 
-def dry_run(image, args):
+def dry_run(image, args, variables=()):
     recipe = re.search(r"ALEXNET_RECIPE=(\S+)", (ROOT / f"Dockerfile.{image}").read_text())[1]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ALEXNET_")}
     command = [sys.executable, "-m", "job", *args, "--dry-run"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env={**kept, "ALEXNET_RECIPE": recipe})
+    settings = {**kept, "ALEXNET_RECIPE": recipe, **dict.fromkeys(variables, "1")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=settings)
 
 
 @functools.cache
-def epochs(image, args):
-    done = dry_run(image, args)
+def epochs(image, args, variables=()):
+    done = dry_run(image, args, variables)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return int(re.search(r"^epochs = (\d+)", done.stdout, re.M)[1])
@@ -189,7 +190,8 @@ def epochs(image, args):
 def test_arguments_are_those_of_the_command(source, name):
     image = name.removeprefix("alexnet-")
     expected = 20 if "pretrained" in source or (image == "torch" and "30-epochs" not in source) else 30
-    assert epochs(image, tuple(arguments(source, name))) == expected
+    variables = (e["name"] for e in find(training(source, name), "spec.template.spec.containers.0.env"))
+    assert epochs(image, tuple(arguments(source, name)), tuple(variables)) == expected
 
 
 def test_a_wrong_argument_is_refused():

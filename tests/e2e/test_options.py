@@ -78,10 +78,12 @@ def test_ctrl_c_stores_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> Non
 
 
 def test_a_log_of_json_lines(tmp_path: Path) -> None:
-    result = train("torch", tmp_path, "json", "--log-format", "json")
+    result = train("torch", tmp_path, "json", "--log-format", "json", ALEXNET_EPOCH="3")
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     assert all({"time", "level", "run", "attempt", "epoch", "step", "event", "message"} <= set(line) for line in lines)
+    (warning,) = [line["message"] for line in lines if line["level"] == "warning"]
+    assert warning.startswith("the variable ALEXNET_EPOCH is not one of ours")
     events = {line["event"]: line for line in lines}
     assert events["step"]["step"] == events["step"]["steps"] == 90
     assert {"loss", "images_per_second", "seconds_left"} <= set(events["step"])
