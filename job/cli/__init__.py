@@ -5,7 +5,6 @@ import importlib
 import os
 import signal
 import sys
-import threading
 import traceback
 from contextlib import suppress
 from io import StringIO
@@ -73,12 +72,10 @@ def main() -> None:
     """Run the command and end the process with one of the codes of `Exit`."""
     signal.signal(signal.SIGTERM, _terminate)  # `train` installs a handler of its own
     code = run()
-    if threading.active_count() > 1:  # sys.exit would wait for an upload that hangs, beyond the grace period
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # the terminal may be gone
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # the terminal may be gone
+            stream.flush()
+    os._exit(code)  # sys.exit would wait for an upload that hangs, beyond the grace period, or for frameworks that take themselves apart
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

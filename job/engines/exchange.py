@@ -3,6 +3,7 @@
 One interface for both engines.  Nothing here decides anything: see `job.workers`.
 """
 
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -74,11 +75,11 @@ class Exchange(ABC):
         if words:
             return JobError(Exit.WORKER_GONE, f"{' '.join(words)} So this worker, {self.place.rank}, ends.")
         gone = " and ".join(map(str, silent)) or "another one"
-        first = str(error).strip().splitlines()[:1]
+        said = re.sub(r"^(\[\S+\] |\{\{.*\}\} )", "", str(error).strip().partition("\n")[0]).partition(". ")[0]
         return JobError(
             Exit.WORKER_GONE,
             f"worker {gone} of {self.place.workers} does not answer any more: killed, frozen, or cut off. So this worker, "
-            f"{self.place.rank}, ends; the same command goes on from the newest checkpoint. ({''.join(first)[:300]})",
+            f"{self.place.rank}, ends; the same command goes on from the newest checkpoint. ({said[:300]})",
         )
 
 

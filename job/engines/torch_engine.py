@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS for the same sums in every run
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # c10d warns of each question that a worker which is gone does not answer
 
 import numpy as np
 import torch

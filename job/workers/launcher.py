@@ -20,7 +20,7 @@ from job.workers.crew import SHARED
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 PDEATHSIG = 1
 """of Linux's prctl.h"""
-ENDING_SECONDS = 15.0
+ENDING_SECONDS = 10.0
 """that a worker has for ending, once it must have noticed that another one is gone"""
 PAUSE = 0.05
 
@@ -55,17 +55,21 @@ class Launcher:
         return self._code()
 
     def _end_the_frozen(self) -> None:
-        """Where one has ended, the others end as well, or are frozen."""
-        if not self._ended:
-            return
-        waited = time.monotonic() - self._first_end
+        """Where one has ended, the others end as well, or are frozen: those get a signal that they cannot ignore."""
+        waited = time.monotonic() - self._first_end if self._ended else 0.0
         for rank, process in enumerate(self._processes):
-            patience = self._silence + ENDING_SECONDS
-            if rank == 0 and not _is_stopped(process.pid):
-                patience += self._flush
-            if process.returncode is None and waited > patience:
+            if process.returncode is None and waited > ENDING_SECONDS and waited > self._patience(rank, process.pid):
                 self._killed.add(rank)
                 process.kill()
+
+    def _patience(self, rank: int, pid: int) -> float:
+        """Seconds that a worker may take to end after the first one."""
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+                return 0.0
+        except psutil.Error:
+            return 0.0
+        return self._silence + ENDING_SECONDS + (self._flush if rank == 0 else 0.0)
 
     def _code(self) -> int:
         codes = {rank: self._processes[rank].returncode for rank in self._ended}
@@ -108,13 +112,6 @@ def _free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-    except psutil.Error:
-        return False
 
 
 def _end_with_parent() -> None:
