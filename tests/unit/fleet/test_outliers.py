@@ -41,6 +41,13 @@ def test_false_alarms_of_large_fleets(sizes):
     assert rate >= 0.001, "so careful that nothing would be found"
 
 
+@pytest.mark.parametrize("size", [5, 6, 7, 8, 9, 12, 100])
+def test_the_spread_of_few_is_not_underestimated(size):
+    values = np.random.default_rng(5).normal(0.0, 1.0, (4_000, size))
+    mean = np.mean([robust_deviation(row, float(np.median(row))) for row in values])
+    assert mean == pytest.approx(1.0, abs=0.03)
+
+
 @pytest.mark.parametrize("size", [8, 100])
 def test_a_straggler_is_found_whatever_the_others_do(size):
     rng = np.random.default_rng(3)
