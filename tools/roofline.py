@@ -87,6 +87,9 @@ def main() -> None:
     ):
         shares = [sum(row.seconds(d) for row in chosen) / total for d, total in zip(DEVICES, totals, strict=True)]
         print(f"| share: {label} | | | | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
+    for size in (160, 128, 96):
+        smaller = [sum(row.seconds(device) for row in parts(alexnet(image_size=size), BATCH)) for device in DEVICES]
+        print(f"| step at {size} px | | | | " + " | ".join(f"{1e3 * total:.2f}" for total in smaller) + " |")
     print("| images per second at most | | | | " + " | ".join(f"{BATCH / total:,.0f}" for total in totals) + " |")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Literal
 
+from job.core.recipe import completed
 from job.core.records import RecipeValue
 from job.runs.contributions import engine_label
 from job.runs.results import Results
@@ -84,7 +85,7 @@ def find_differences(runs: Sequence[Results]) -> list[Difference]:
 def described(run: Results) -> dict[str, object]:
     """What must be equal for a fair comparison, and what is stated beside it."""
     summary, record, steps = run.summary, run.record, run.contributions
-    recipe = {f"recipe: {key}": value for key, value in record["recipe"].items() if key != "name"}
+    recipe = {f"recipe: {key}": value for key, value in completed(record["recipe"]).items() if key != "name"}
     changed = [
         a.last_step for a, b in pairwise(steps) if (a.engine, a.device, a.versions, a.code) != (b.engine, b.device, b.versions, b.code)
     ]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from job.analysis.epochs import Curve, EpochDifferences, Value, epoch_differences
-from job.core.throughput import step_speeds
+from job.core.throughput import Steps
 from job.figures.style import FADED, SideStyle, house_style, new_figure, saved, series, side_style
 from job.runs.results import Results
 
@@ -37,8 +37,8 @@ def draw(sides: Sides, folder: Path) -> list[Path]:
 @house_style()
 def throughput_figure(sides: Sides) -> Figure | None:
     """Images per second in each logging interval of each run, and the median step of a side; None without intervals."""
-    speeds = {label: np.concatenate([step_speeds(run.lines) for run in runs]) for label, runs in sides.items()}
-    if not any(found.size for found in speeds.values()):
+    typical = {label: Steps.joined(Steps.of(run.lines) for run in runs).typical for label, runs in sides.items()}
+    if not any(typical.values()):
         return None
     figure = new_figure(9.6, 4.2)
     axes = figure.add_subplot()
@@ -48,7 +48,7 @@ def throughput_figure(sides: Sides) -> Figure | None:
     for number, (label, runs) in enumerate(sides.items()):
         for first, run in enumerate(runs):
             x, y = series((line["step"], line["images_per_second"]) for line in run.lines if line["kind"] == "interval")
-            median = f"{label}, median {np.median(speeds[label]):,.0f}" if speeds[label].size and not first else None
+            median = f"{label}, median {typical[label]:,.0f}" if typical[label] and not first else None
             axes.plot(x, y, color=side_style(number).colour, linestyle=_form(side_style(number)), linewidth=1.3, label=median)
     axes.set(xlabel="step", ylabel="images/s")
     axes.set_ylim(0, 1.08 * axes.get_ylim()[1])

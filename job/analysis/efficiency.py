@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from job.core.records import Efficiency, MetricsLine, Purpose, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts
+from job.core.throughput import Steps
 from job.core.time_ledger import goodput
 
 
@@ -14,22 +14,22 @@ def efficiency(
     *,
     totals: Mapping[Purpose, float],
     wall_seconds: float,
-    speeds: NDArray[np.float64],
+    steps: Steps,
     lines: Sequence[MetricsLine],
-    flop: int,
+    flop: float,
     resources: ResourceFacts,
 ) -> Efficiency:
-    """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `speeds`: (steps,) images/s; `lines` of
-    metrics.jsonl; `flop` of a training step for one image; `resources`: what `Sampler.stop` told.
+    """For summary.json.  `totals`, seconds by purpose, and `wall_seconds` over all attempts; `lines` of metrics.jsonl; `flop` of one image
+    in a training step, the mean over `steps`; `resources`: what `Sampler.stop` told.
 
     Energy counts only the epochs that were measured as a whole, so that it belongs to the images by which it is divided."""
-    median = float(np.median(speeds)) if speeds.size else None
+    typical = steps.typical
     found: Efficiency = {
         "time": {name: round(seconds, 2) for name, seconds in totals.items()},
         "wall_seconds": round(wall_seconds, 2),
         "goodput": None if (share := goodput(totals, wall_seconds)) is None else round(share, 4),
-        "images_per_second_p5": float(np.percentile(speeds, 5)) if speeds.size else None,
-        "flop_per_second": None if median is None else median * flop,
+        "images_per_second_p5": None if typical is None else float(np.percentile(steps.speeds, 5)),
+        "flop_per_second": None if typical is None else typical * flop,
         "resources": resources,
     }
     measured = [line for line in lines if line["kind"] == "epoch" and line.get("energy_joules")]

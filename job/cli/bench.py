@@ -32,6 +32,7 @@ SIZES = {"cpu": 4096, "gpu": 8192}
 @options.as_json
 def bench(as_json: bool, **values: Any) -> int:
     """Measure this machine: the bare step of each engine beside the products of matrices that its library can do, memory, start-up.
+    Steps have images of image_size pixels, whatever progressive_resizing says.
 
     Utilisation is printed if others left the machine alone meanwhile."""
     from job import engines
@@ -43,7 +44,7 @@ def bench(as_json: bool, **values: Any) -> int:
     gpu = values["device"] != "cpu" and bool(describe()["gpus"])
     size = {"turns": TURNS, "steps": values["steps"], "size": SIZES["gpu" if gpu else "cpu"]} | (QUICK if values["quick"] else {})
     setup = Setup(
-        recipe=resolve(values),
+        recipe=resolve(values).with_values({"progressive_resizing": "none"}),
         engines=(values["engine"],) if values["engine"] else engines.installed(),
         device=values["device"],
         threads=values["threads"] or usable_cpus(),

@@ -73,15 +73,12 @@ def resolve(values: dict[str, Any], warn: Callable[[str], object] | None = None)
         if flags.get(key, value) != value:
             raise JobError(Exit.USAGE, f"{key} is given twice, as {flags[key]} and as {value}. Give it once.")
         flags[key] = value
-    given, origin = _environment(warn or (lambda line: click.echo(f"alexnet: {line}", err=True))), ""
+    given = _environment(warn or (lambda line: click.echo(f"alexnet: {line}", err=True)))
     try:
-        recipe = _read(values["recipe"])
-        for key, value in given.items():
-            origin = f"{_variable(key)}: "
-            recipe = recipe.with_values({key: value})
-        origin = ""
-        return recipe.with_values(flags)
+        return _read(values["recipe"]).with_values({**given, **flags})
     except ValueError as error:
+        key = str(error).partition(" ")[0]
+        origin = f"{_variable(key)}: " if key in given and key not in flags else ""
         raise JobError(Exit.USAGE, f"{origin}{error}".rstrip(".") + ".") from None
 
 

@@ -92,6 +92,11 @@ class Architecture:
         return tuple(layer for layer in self.layers if layer.kind == "dropout")
 
     @property
+    def pooled_side(self) -> int:
+        """Of the feature map that adaptive pooling turns into POOLED × POOLED."""
+        return next(layer.in_shape[1] for layer in self.layers if layer.kind == "avgpool")
+
+    @property
     def head(self) -> Layer:
         """The last layer, which gives the logits."""
         return self.weighted[-1]

@@ -4,9 +4,12 @@ A recipe comes from a TOML file of flat `key = value` lines; flags and `ALEXNET_
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
+from itertools import pairwise
 from math import isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +22,7 @@ ALSO_CALLED = {
     **dict.fromkeys(("bs", "batch"), "batch_size"),
     **dict.fromkeys(("wd", "decay", "l2"), "weight_decay"),
     **dict.fromkeys(("size", "imgsz", "resolution"), "image_size"),
+    **dict.fromkeys(("image_sizes", "sizes", "progressive"), "progressive_resizing"),
     **dict.fromkeys(("max_epochs", "num_epochs"), "epochs"),
     **dict.fromkeys(("scheduler", "lr_schedule"), "schedule"),
     **dict.fromkeys(("grad_clip", "gradient_clip_val", "clipnorm"), "clip_norm"),
@@ -44,6 +48,9 @@ class Recipe:
     """Images of one optimiser step, at least 1. Lower it when the device runs out of memory; scale `learning_rate` with it."""
     image_size: int = 224
     """Side in pixels, 63 to 1024, to which the 32-pixel images are resized on the device. A smaller size is faster and less accurate."""
+    progressive_resizing: str = "none"
+    """Smaller sizes to begin the training with, `PIXELS:SHARE` of the epochs in ascending order, or `none`: with `96:0.5 160:0.25` half of
+    the epochs have images of 96 pixels, the next quarter of 160, the rest of `image_size`, as tests always have. Set it to save time."""
     width: float = 1.0
     """Factor on the channels and features of every hidden layer, above 0, at most 8. Lower it for quick trials, to 0.0625, say."""
     precision: Precision = "auto"
@@ -116,6 +123,7 @@ class Recipe:
         self._require("epochs", self.epochs >= 1, positive)
         self._require("batch_size", self.batch_size >= 1, positive)
         self._require("image_size", MIN_IMAGE_SIZE <= self.image_size <= 1024, f"a whole number from {MIN_IMAGE_SIZE} to 1024")
+        self._check_smaller_sizes()
         self._require("width", 0 < self.width <= 8, "a number above 0, at most 8")
         self._require("validation", self.validation >= 0, "a whole number of at least 0")
         self._require("dropout", 0 <= self.dropout < 1, "a number from 0, below 1")
@@ -133,6 +141,18 @@ class Recipe:
         if not holds:
             raise ValueError(f"{field} must be {expected}. Received: {field} = {getattr(self, field)!r}")
 
+    def _check_smaller_sizes(self) -> None:
+        def require(holds: bool, expected: str) -> None:
+            self._require("progressive_resizing", holds, f"none, or PIXELS:SHARE {expected}")
+
+        pair = r"[1-9][0-9]{0,3}:0\.[0-9]{1,6}"
+        well_formed = re.fullmatch(f"none|{pair}( {pair})*", self.progressive_resizing)
+        require(bool(well_formed), "with a blank between several, such as '96:0.5 160:0.25'")
+        ascending = all(one < other for one, other in pairwise((MIN_IMAGE_SIZE - 1, *self.image_sizes)))
+        require(ascending, f"with ascending sizes from {MIN_IMAGE_SIZE}, below image_size = {self.image_size}")
+        shares = [share for _, share in self.smaller_sizes]
+        require(all(shares) and sum(shares) < 1, "with shares above 0 that add up to less than 1")
+
     def with_values(self, values: Mapping[str, Any]) -> "Recipe":
         """A copy with `values`, each either typed or a string from a command line.  Unknown keys raise ValueError."""
         for key in values:
@@ -142,14 +162,26 @@ class Recipe:
                 raise ValueError(f"{key!r} is not a key of a recipe.{hint} Allowed: {', '.join(KEYS)}")
         return replace(self, **values)
 
-    def architecture(self, classes: int = 10) -> Architecture:
+    def architecture(self, classes: int = 10, image_size: int | None = None) -> Architecture:
+        """For images of the recipe's own size, or of another: the parameters are the same."""
         return alexnet(
-            image_size=self.image_size,
+            image_size=image_size or self.image_size,
             width=self.width,
             classes=classes,
             conv1_padding=self.conv1_padding,
             dropout_position=self.dropout_position,
         )
+
+    @property
+    def smaller_sizes(self) -> tuple[tuple[int, Fraction], ...]:
+        """(side in pixels, share of the epochs) of each part of the training before the one at `image_size`, in order."""
+        pairs = () if self.progressive_resizing == "none" else self.progressive_resizing.split()
+        return tuple((int(pixels), Fraction(share)) for pixels, share in (pair.split(":") for pair in pairs))
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """Every side in pixels that a training has, in order."""
+        return (*(size for size, _ in self.smaller_sizes), self.image_size)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -182,6 +214,11 @@ def to_toml(recipe: Recipe) -> str:
     import json
 
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in recipe.as_dict().items())
+
+
+def completed(recorded: Mapping[str, RecipeValue]) -> dict[str, RecipeValue]:
+    """A recorded recipe with the keys that an older version did not know, whose defaults are what it did."""
+    return {**Recipe().as_dict(), **recorded}
 
 
 def differences(mine: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:

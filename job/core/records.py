@@ -134,6 +134,8 @@ class IntervalLine(TypedDict):
     """share of its training images that were right"""
     learning_rate: float
     """of its last step"""
+    image_size: Later[int]
+    """side in pixels of its training images"""
     images_per_second: float
     """training images in each second"""
 
@@ -161,6 +163,8 @@ class EpochLine(TypedDict):
     """share of the test set whose class is among the five most probable ones"""
     learning_rate: float
     """of the last step"""
+    image_size: Later[int]
+    """side in pixels of its training images; the test images have the recipe's `image_size`"""
     images_per_second: float
     """training images in each second, of the median step of the epoch, each step as fast as its logging interval"""
     validation_loss: NotRequired[float]
@@ -334,7 +338,8 @@ class TrainingFacts(Environment, ExtraTests):
     """over the whole test set"""
     images_per_second: float
     """training images in each second, of the median step, each step as fast as its logging interval; of a run that went on in another
-    engine or on another device, of the steps there"""
+    engine or on another device, of the steps there; with `progressive_resizing` all images by the time that the median step of each size
+    takes"""
     speeds: Later[list[PlatformSpeed]]
     """the same figure for each engine and device that took steps, in order of appearance"""
     peak_host_memory_bytes: int

@@ -4,7 +4,7 @@ Only `Philox.random_raw` and integer arithmetic are used: the raw output of a bi
 versions (NEP 19), the methods of `numpy.random.Generator` are not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from math import ceil
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from job.core.architecture import Architecture
 from job.core.recipe import Recipe
+from job.core.schedule import image_size
 
 CROP_PADDING = 4
 OFFSETS = 2 * CROP_PADDING + 1
@@ -48,12 +49,15 @@ class StepPlan:
     """(B,) number of the matrix in `selections()` that crops and flips the columns"""
     dropout: NDArray[np.uint32]
     """(dropout layers, B) the row keys of `job.core.dropout`"""
+    image_size: int
+    """side in pixels to which the images are resized, one of the recipe's `image_sizes`"""
 
     def shard(self, number: int, shards: int) -> "StepPlan":
         """The part of shard `number` (from 0) of `shards`: B / shards positions in a row."""
         size = len(self.indices) // shards
         part = slice(number * size, (number + 1) * size)
-        return StepPlan(indices=self.indices[part], rows=self.rows[part], columns=self.columns[part], dropout=self.dropout[:, part])
+        indices, rows, columns = self.indices[part], self.rows[part], self.columns[part]
+        return replace(self, indices=indices, rows=rows, columns=columns, dropout=self.dropout[:, part])
 
 
 def bits(seed: int, purpose: Purpose, count: int, *, major: int = 0, minor: int = 0) -> NDArray[np.uint64]:
@@ -90,6 +94,7 @@ def plan(recipe: Recipe, architecture: Architecture, seed: int, order: NDArray[n
         rows=rows,
         columns=columns + OFFSETS * flips,
         dropout=np.stack([row_keys(seed, step_of_run, layer, batch) for layer in range(len(architecture.dropouts))]),
+        image_size=image_size(recipe, epoch, recipe.epochs),
     )
 
 

@@ -1,6 +1,7 @@
-"""The learning rate of each step, and the factors on it for single layers."""
+"""What changes in the course of a training: the learning rate of each step, with factors for single layers, and the image size."""
 
-from math import cos, pi
+from fractions import Fraction
+from math import cos, floor, pi
 
 from job.core.architecture import Architecture
 from job.core.recipe import Recipe
@@ -23,3 +24,13 @@ def rate_factors(recipe: Recipe, architecture: Architecture) -> dict[str, float]
     head = architecture.head.name + "."
     reused = [name for name in architecture.parameter_shapes if not name.startswith(head)]
     return dict.fromkeys(reused, recipe.pretrained_rate) if recipe.pretrained else {}
+
+
+def image_size(recipe: Recipe, epoch: int, epochs: int) -> int:
+    """Side in pixels of the training images in epoch `epoch` (from 0) of `epochs`, of which the last has `recipe.image_size`."""
+    end = Fraction(0)
+    for size, share in recipe.smaller_sizes:
+        end += share
+        if epoch < floor(end * epochs):
+            return size
+    return recipe.image_size

@@ -105,7 +105,8 @@ class Network(ABC):
 
     @abstractmethod
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
-        """One optimiser step on the training split at learning rate `rate`, the `number`-th of the run (from 1).  Waits for nothing."""
+        """One optimiser step on the training split at learning rate `rate`, the `number`-th of the run (from 1), on images of the plan's
+        size.  Waits for nothing."""
 
     @abstractmethod
     def observe(self, plan: StepPlan) -> Tensors:
@@ -124,8 +125,8 @@ class Network(ABC):
 
     @abstractmethod
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(workers · B, classes) without dropout and augmentation, of exactly so many images of the split.  Raises KeyError where it was
-        not placed."""
+        """(workers · B, classes) without dropout and augmentation, of exactly so many images of the split, at the recipe's `image_size`.
+        Raises KeyError where it was not placed."""
 
     @abstractmethod
     def export(self, path: Path) -> None:
@@ -140,6 +141,12 @@ class Network(ABC):
     @abstractmethod
     def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """(slot/canonical name, array of the parameter's shape) of every optimiser tensor, one at a time."""
+
+
+def tables(recipe: Recipe, architecture: Architecture) -> dict[int, Architecture]:
+    """Each image size of the training, in order → the network for it; `architecture` is that for the recipe's `image_size`."""
+    smaller = {size: recipe.architecture(architecture.classes, size) for size, _ in recipe.smaller_sizes}
+    return {**smaller, recipe.image_size: architecture}
 
 
 def open_engine(name: str, *, device: str, threads: int) -> Engine:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from job.core.place import Place
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.core.sharding import tree_sum
-from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
+from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, tables
 from job.engines.exchange import Exchange
 from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu, too_few_gpus
 from job.engines.host import computes_in_bf16
@@ -113,8 +113,10 @@ class TensorflowNetwork(Network):
         self.device, self.recipe, self.architecture, self.rate_factors = device, recipe, architecture, rate_factors
         self.exchange, self.shards = exchange, exchange.shards
         self.dtype = tf.float64 if recipe.precision == "fp64" else tf.float32
+        self.tables = tables(recipe, architecture)
+        sides = {table.pooled_side for table in self.tables.values()}
         with tf.device(device):
-            self.model = build_model(architecture, POLICIES[recipe.precision])
+            self.model = build_model(architecture, sides, POLICIES[recipe.precision])
             self.parameters = named_parameters(self.model, architecture)
             self.optimizer_slots = {
                 slot: OrderedDict((n, tf.Variable(tf.zeros_like(p), trainable=False)) for n, p in self.parameters.items())
@@ -122,7 +124,9 @@ class TensorflowNetwork(Network):
             }
             self.column_keys = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
             self.selections = tf.constant(selections())
-            self.resize = tf.Variable(resize_matrix(32, recipe.image_size), dtype=self.dtype, trainable=False)  # `export` keeps it
+            self.resizes = {  # variables, since `export` keeps them
+                size: tf.Variable(resize_matrix(32, size), dtype=self.dtype, trainable=False) for size in self.tables
+            }
         self._step, self._of_shard, self._apply = map(tf.function, (self.train_step, self.of_shard, self.apply))
         self._add = tf.function(add)  # a call for each sum of two: within one graph TensorFlow adds several in an order of its own
         self._observed = tf.function(self.gradients)  # compiled like a step: operations one by one round otherwise
@@ -152,19 +156,21 @@ class TensorflowNetwork(Network):
         scalars = np.array([rate, *corrections], self.dtype.as_numpy_dtype)
         with tf.device(self.device):
             if self.shards == 1:
-                self.outcomes.append(self._step(*self._constants(plan), tf.constant(scalars)))
+                self.outcomes.append(self._step(*self._constants(plan), tf.constant(scalars), plan.image_size))
                 return
-            of_shard = lambda shard: self._of_shard(*self._constants(plan.shard(shard, self.shards)))  # noqa: E731
+            of_shard = lambda shard: self._of_shard(*self._constants(plan.shard(shard, self.shards)), plan.image_size)  # noqa: E731
             parts = tree_sum(of_shard, self._add, self.exchange.mine)
             self.outcomes.append(self._apply(self.exchange.add(parts), tf.constant(scalars)))
 
-    def train_step(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, scalars: tf.Tensor) -> tf.Tensor:
-        return self.apply(self.of_shard(indices, rows, columns, keys), scalars)
+    def train_step(
+        self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, scalars: tf.Tensor, image_size: int
+    ) -> tf.Tensor:
+        return self.apply(self.of_shard(indices, rows, columns, keys, image_size), scalars)
 
-    def of_shard(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor) -> list[tf.Tensor]:
+    def of_shard(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, image_size: int) -> list[tf.Tensor]:
         """[hits, mean loss, gradient of every parameter] of one shard of the batch, all of one type."""
         images, targets = self._batch(indices, rows, columns)
-        loss, hits, _, gradients = self.gradients(images, targets, keys)
+        loss, hits, _, gradients = self.gradients(images, targets, keys, image_size)
         return [tf.cast(hits, loss.dtype), loss, *gradients]
 
     def apply(self, parts: list[tf.Tensor], scalars: tf.Tensor) -> tf.Tensor:
@@ -178,29 +184,30 @@ class TensorflowNetwork(Network):
         return tf.stack([loss, hits])
 
     def gradients(
-        self, images: tf.Tensor, targets: tf.Tensor, keys: tf.Tensor | None
+        self, images: tf.Tensor, targets: tf.Tensor, keys: tf.Tensor | None, image_size: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """(loss, hits, logits, gradient of every parameter) of one batch of cropped images."""
         with tf.GradientTape() as tape:
-            logits = self.forward(images, keys)
+            logits = self.forward(images, keys, image_size)
             loss = smoothed_cross_entropy(logits, targets, self.recipe.label_smoothing)
         hits = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1)), tf.float32))
         return loss, hits, logits, tape.gradient(loss, list(self.parameters.values()))
 
-    def forward(self, images: tf.Tensor, keys: tf.Tensor | None) -> tf.Tensor:
+    def forward(self, images: tf.Tensor, keys: tf.Tensor | None, image_size: int) -> tf.Tensor:
         """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
-        _, x = deque(self.stages(images, keys), maxlen=1).pop()
+        _, x = deque(self.stages(images, keys, image_size), maxlen=1).pop()
         return tf.cast(x, self.dtype)
 
-    def stages(self, images: tf.Tensor, keys: tf.Tensor | None) -> Iterator[tuple[str, tf.Tensor]]:
+    def stages(self, images: tf.Tensor, keys: tf.Tensor | None, image_size: int) -> Iterator[tuple[str, tf.Tensor]]:
         """The way from pixel values to logits, each stage with its name; between `resize` and `avgpool` channels come last."""
         x = normalize(tf.cast(images, self.dtype), self.recipe.normalization)
         yield "normalize", x
-        x = tf.matmul(tf.matmul(self.resize, x), self.resize, transpose_b=True)  # (B, 3, image_size, image_size)
+        resize = self.resizes[image_size]
+        x = tf.matmul(tf.matmul(resize, x), resize, transpose_b=True)  # (B, 3, image_size, image_size)
         yield "resize", x
         x = tf.transpose(x, (0, 2, 3, 1))
         position = 0
-        for layer, module in walk(self.model, self.architecture):
+        for layer, module in walk(self.model, self.tables[image_size]):
             if layer.kind == "dropout":
                 if keys is not None and self.recipe.dropout:
                     x = drop(x, keys[position], self.column_keys[position], self.recipe.dropout)
@@ -242,10 +249,10 @@ class TensorflowNetwork(Network):
         if self.recipe.dropout:
             for layer, row_keys, column_keys in zip(self.architecture.dropouts, keys, self.column_keys, strict=True):
                 yield f"masks/{layer.name}", keep_mask(row_keys, column_keys, self.recipe.dropout).numpy()
-        for name, x in self.stages(images, keys):
+        for name, x in self.stages(images, keys, plan.image_size):
             activation = tf.cast(x[:OBSERVED_IMAGES], self.dtype).numpy()
             yield f"activations/{name}", activation.transpose(0, 3, 1, 2) if name.startswith("features.") else activation
-        _, _, logits, gradients = self._observed(images, targets, keys)
+        _, _, logits, gradients = self._observed(images, targets, keys, plan.image_size)
         yield "logits", logits.numpy()
         for name, gradient in zip(self.parameters, gradients, strict=True):
             yield f"gradients/{name}", to_canonical(gradient)
@@ -263,12 +270,13 @@ class TensorflowNetwork(Network):
 
     def _evaluate(self, split: SplitName, indices: tf.Tensor) -> tf.Tensor:
         images, _ = self._gather(split, indices)
-        return self.forward(images, None)
+        return self.forward(images, None, self.recipe.image_size)
 
     def export(self, path: Path) -> None:
         import tf2onnx
 
-        logits = tf.function(lambda images: {"logits": self.forward(tf.transpose(images, (0, 3, 1, 2)), None)})
+        size = self.recipe.image_size
+        logits = tf.function(lambda images: {"logits": self.forward(tf.transpose(images, (0, 3, 1, 2)), None, size)})
         signature = [tf.TensorSpec((None, 32, 32, 3), tf.uint8, name="images")]
         tf2onnx.convert.from_function(logits, input_signature=signature, opset=18, output_path=str(path))
 
@@ -300,28 +308,24 @@ class TensorflowNetwork(Network):
 class AdaptiveAverage(keras.layers.Layer):
     """Adaptive average pooling of (B, C, side, side) to 6 × 6 as two small products, as in the other engine."""
 
-    def __init__(self, side: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.side = side
-
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        matrix = keras.ops.convert_to_tensor(pool_matrix(self.side, POOLED), x.dtype)
+        side = x.shape[-1]
+        if side == POOLED:
+            return x
+        matrix = keras.ops.convert_to_tensor(pool_matrix(side, POOLED), x.dtype)
         return keras.ops.matmul(keras.ops.matmul(matrix, x), keras.ops.transpose(matrix))  # (B, C, 6, 6)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "side": self.side}
 
-
-def build_model(architecture: Architecture, policy: str) -> keras.Model:
+def build_model(architecture: Architecture, pooled_sides: Set[int], policy: str) -> keras.Model:
     """A plain Keras model, (B, image_size, image_size, 3) → (B, classes); `model.save("alexnet.keras")` works."""
     x = inputs = keras.Input((architecture.image_size, architecture.image_size, 3))
     for layer in architecture.layers:
-        for module in build_modules(layer, policy):
+        for module in build_modules(layer, pooled_sides, policy):
             x = module(x)
     return keras.Model(inputs, x, name="alexnet")
 
 
-def build_modules(layer: Layer, policy: str) -> list[keras.layers.Layer]:
+def build_modules(layer: Layer, pooled_sides: Set[int], policy: str) -> list[keras.layers.Layer]:
     """Keras layers for one row of the table; the first bears its name."""
     name = keras_name(layer)
     match layer.kind:
@@ -340,8 +344,7 @@ def build_modules(layer: Layer, policy: str) -> list[keras.layers.Layer]:
         case "dropout":
             return [keras.layers.Dropout(0.5, name=name, dtype=policy)]
         case "avgpool":  # from here on channels first, so that features are numbered as in torchvision
-            side = layer.in_shape[1]
-            pool = [] if side == POOLED else [AdaptiveAverage(side, name=name, dtype=policy)]
+            pool = [] if pooled_sides == {POOLED} else [AdaptiveAverage(name=name, dtype=policy)]
             return [keras.layers.Permute((3, 1, 2), name=f"{name}_permute", dtype=policy), *pool]
         case "flatten":
             return [keras.layers.Flatten(name=name, dtype=policy)]

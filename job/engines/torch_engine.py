@@ -4,7 +4,8 @@ import os
 import re
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from job.core.place import Place
 from job.core.recipe import Precision, Recipe
 from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
 from job.core.sharding import tree_sum
-from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors
+from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, tables
 from job.engines.exchange import Exchange
 from job.engines.faults import DEVICE_WORDS, OUR_FAULT, broken_gpu, failed_gpu, full_gpu, no_gpu, too_few_gpus
 from job.engines.host import computes_in_bf16, keep_freed_memory
@@ -127,13 +128,15 @@ class TorchNetwork(Network):
         self.exchange, self.shards = exchange, exchange.shards
         self.activation_dtype = ACTIVATION_DTYPES[recipe.precision]
         self.dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
-        self.model = build_model(architecture).to(device, self.dtype, memory_format=torch.channels_last)
+        self.tables = tables(recipe, architecture)
+        sides = {table.pooled_side for table in self.tables.values()}
+        self.model = build_model(architecture, sides).to(device, self.dtype, memory_format=torch.channels_last)
         self.parameters = OrderedDict(self.model.named_parameters())
         self.optimizer_slots = {slot: {n: torch.zeros_like(p) for n, p in self.parameters.items()} for slot in recipe.slots}
         self.groups = update_groups(recipe, self.parameters, rate_factors)
         self.column_keys = [self._to_device(dropout.column_keys(int(np.prod(d.in_shape))).view(np.int32)) for d in architecture.dropouts]
         self.selections = self._to_device(selections())
-        self.resize = self._to_device(resize_matrix(32, recipe.image_size)).to(self.dtype)
+        self.resizes = {size: self._to_device(resize_matrix(32, size)).to(self.dtype) for size in self.tables}
         self.splits: dict[SplitName, tuple[Tensor, Tensor]] = {}
         self.outcomes: list[Tensor] = []
 
@@ -165,30 +168,33 @@ class TorchNetwork(Network):
 
     def of_shard(self, plan: StepPlan, shard: int) -> list[Tensor]:
         """[hits, mean loss, gradient of every parameter] of one shard of the batch, all of one type."""
-        loss, hits, _, gradients = self.gradients(*self._batch(plan.shard(shard, self.shards)))
+        loss, hits, _, gradients = self.gradients(*self._batch(plan.shard(shard, self.shards)), plan.image_size)
         return [hits.to(loss.dtype), loss, *gradients]
 
-    def gradients(self, images: Tensor, targets: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    def gradients(
+        self, images: Tensor, targets: Tensor, keys: Tensor | None, image_size: int
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """(loss, hits, logits, gradient of every parameter) of one batch of cropped images."""
-        logits = self.forward(images, keys)
+        logits = self.forward(images, keys, image_size)
         loss = smoothed_cross_entropy(logits, targets, self.recipe.label_smoothing)
         hits = (logits.detach().argmax(1) == targets.argmax(1)).sum()
         return loss.detach(), hits, logits.detach(), list(torch.autograd.grad(loss, list(self.parameters.values())))
 
-    def forward(self, images: Tensor, keys: Tensor | None) -> Tensor:
+    def forward(self, images: Tensor, keys: Tensor | None, image_size: int) -> Tensor:
         """(B, 3, 32, 32) pixel values → (B, classes) logits; with `keys` (dropout layers, B) as in training, else without dropout."""
-        _, x = deque(self.stages(images, keys), maxlen=1).pop()
+        _, x = deque(self.stages(images, keys, image_size), maxlen=1).pop()
         return x.to(self.dtype)
 
-    def stages(self, images: Tensor, keys: Tensor | None) -> Iterator[tuple[str, Tensor]]:
+    def stages(self, images: Tensor, keys: Tensor | None, image_size: int) -> Iterator[tuple[str, Tensor]]:
         """The way from pixel values to logits, each stage with its name."""
         x = normalize(images.to(self.dtype), self.recipe.normalization)
         yield "normalize", x
-        x = self.resize @ x @ self.resize.mT  # (B, 3, image_size, image_size)
+        resize = self.resizes[image_size]
+        x = resize @ x @ resize.mT  # (B, 3, image_size, image_size)
         yield "resize", x
         x = x.to(self.activation_dtype).contiguous(memory_format=torch.channels_last)
         position = 0
-        for layer, module in walk(self.model, self.architecture):
+        for layer, module in walk(self.model, self.tables[image_size]):
             if layer.kind == "dropout":
                 if keys is not None and self.recipe.dropout:
                     x = drop(x, keys[position], self.column_keys[position], self.recipe.dropout)
@@ -217,9 +223,9 @@ class TorchNetwork(Network):
         if self.recipe.dropout:
             for layer, row_keys, column_keys in zip(self.architecture.dropouts, keys, self.column_keys, strict=True):
                 yield f"masks/{layer.name}", keep_mask(row_keys, column_keys, self.recipe.dropout).cpu().numpy()
-        for name, x in self.stages(images, keys):
+        for name, x in self.stages(images, keys, plan.image_size):
             yield f"activations/{name}", x[:OBSERVED_IMAGES].detach().to(self.dtype).cpu().contiguous().numpy()
-        _, _, logits, gradients = self.gradients(images, targets, keys)
+        _, _, logits, gradients = self.gradients(images, targets, keys, plan.image_size)
         yield "logits", logits.cpu().numpy()
         for name, gradient in zip(self.parameters, gradients, strict=True):
             yield f"gradients/{name}", gradient.cpu().contiguous().numpy()
@@ -234,7 +240,7 @@ class TorchNetwork(Network):
     def logits(self, split: SplitName, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode():
             images, _ = self._gather(split, indices)
-            return self.forward(images, None).cpu().numpy().astype(np.float32)
+            return self.forward(images, None, self.recipe.image_size).cpu().numpy().astype(np.float32)
 
     def export(self, path: Path) -> None:
         example = torch.zeros(2, 32, 32, 3, dtype=torch.uint8, device=self.device)
@@ -272,40 +278,43 @@ class Exported(nn.Module):
     def __init__(self, network: TorchNetwork) -> None:
         super().__init__()
         self.model = network.model
-        self.logits = network.forward
+        self.logits = partial(network.forward, keys=None, image_size=network.recipe.image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.logits(images.permute(0, 3, 1, 2), None)
+        return self.logits(images.permute(0, 3, 1, 2))
 
 
 class AdaptiveAverage(nn.Module):
-    """Adaptive average pooling to 6 × 6 as two small products: the native backward pass has no fixed order of sums on a GPU."""
+    """Adaptive average pooling of (B, C, side, side) to 6 × 6 as two small products: the native backward pass has no fixed order of sums on
+    a GPU.  `sides`: all that there will be, whose matrices then are on the device."""
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, sides: Set[int]) -> None:
         super().__init__()
-        self.register_buffer("matrix", torch.from_numpy(pool_matrix(side, POOLED)), persistent=False)
-        self.identity = side == POOLED
+        for side in sides - {POOLED}:
+            self.register_buffer(f"matrix_{side}", torch.from_numpy(pool_matrix(side, POOLED)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        matrix = self.matrix.to(x.dtype)
-        return x if self.identity else matrix @ x @ matrix.mT  # (B, C, 6, 6)
+        side = x.shape[-1]
+        if side == POOLED:
+            return x
+        matrix = self.get_buffer(f"matrix_{side}").to(x.dtype)
+        return matrix @ x @ matrix.mT  # (B, C, 6, 6)
 
 
-def build_model(architecture: Architecture) -> nn.Module:
+def build_model(architecture: Architecture, pooled_sides: Set[int]) -> nn.Module:
     """The modules of the table under torchvision's names, so that `named_parameters` are the canonical ones; `stages` runs them."""
     model = nn.ModuleDict({"features": nn.Sequential(), "classifier": nn.Sequential()})
     for layer in architecture.layers:
         part, _, name = layer.name.rpartition(".")
-        model.get_submodule(part).add_module(name, build_module(layer))
+        model.get_submodule(part).add_module(name, build_module(layer, pooled_sides))
     return model
 
 
-def build_module(layer: Layer) -> nn.Module:
+def build_module(layer: Layer, pooled_sides: Set[int]) -> nn.Module:
     """The module for one row of the table."""
     match layer.kind:
         case "conv":
-            symmetric = layer.padding[0] if layer.padding[0] == layer.padding[1] else 0
-            return nn.Conv2d(layer.in_shape[0], layer.out_shape[0], layer.kernel, layer.stride, symmetric)
+            return nn.Conv2d(layer.in_shape[0], layer.out_shape[0], layer.kernel)
         case "dense":
             return nn.Linear(layer.in_shape[0], layer.out_shape[0])
         case "maxpool":
@@ -315,7 +324,7 @@ def build_module(layer: Layer) -> nn.Module:
         case "dropout":
             return nn.Dropout()
         case "avgpool":
-            return AdaptiveAverage(layer.in_shape[1])
+            return AdaptiveAverage(pooled_sides)
         case "flatten":
             return nn.Flatten()
 
@@ -330,9 +339,10 @@ def apply(layer: Layer, module: nn.Module, x: Tensor) -> Tensor:
     """One layer, its float32 weights cast to the activations' type."""
     match module:
         case nn.Conv2d():
-            if layer.padding[0] != layer.padding[1]:
-                x = F.pad(x, layer.padding * 2)
-            return F.conv2d(x, module.weight.to(x.dtype), module.bias.to(x.dtype), module.stride, module.padding)
+            before, after = layer.padding
+            if before != after:
+                x, before = F.pad(x, layer.padding * 2), 0
+            return F.conv2d(x, module.weight.to(x.dtype), module.bias.to(x.dtype), layer.stride, before)
         case nn.Linear():
             return F.linear(x, module.weight.to(x.dtype), module.bias.to(x.dtype))
         case _:

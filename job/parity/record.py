@@ -5,6 +5,7 @@ Evaluation, saving and loading are those of a run.  `job.parity.compare` compare
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.records import TracedSteps
 from job.core.sampling import Purpose, StepPlan, bits, permutation, plan, steps_per_epoch
-from job.core.schedule import learning_rate, rate_factors
+from job.core.schedule import image_size, learning_rate, rate_factors
 from job.engines import Engine, Network, evaluate
 from job.parity.tracefile import TraceWriter, digest_of
 from job.runs.statefile import read_state, write_state
@@ -146,12 +147,13 @@ def labels_of(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def plans(recipe: Recipe, architecture: Architecture, seed: int, steps: int) -> Iterator[StepPlan]:
-    """The real plan of each step."""
+    """The real plan of each step, but for the image size, which changes in the course of the trace as it does in that of a training."""
     count = BATCHES * recipe.batch_size
     per_epoch = steps_per_epoch(count, recipe.batch_size)
     for step in range(steps):
         epoch, within = divmod(step, per_epoch)
-        yield plan(recipe, architecture, seed, permutation(seed, epoch, count), epoch=epoch, step=within)
+        drawn = plan(recipe, architecture, seed, permutation(seed, epoch, count), epoch=epoch, step=within)
+        yield replace(drawn, image_size=image_size(recipe, step, steps))
 
 
 def _packed(array: NDArray[Any]) -> bytes:

@@ -1,10 +1,12 @@
 """A run as far as it has come, at work, stopped or done: what `alexnet watch` and the page of an unfinished run show."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe
 from job.core.records import End, EpochLine, MetricsLine, RunRecord, Status, Summary
-from job.core.throughput import seconds_per_step
+from job.core.throughput import seconds_left
 from job.runs.checkpoint import CheckpointName
 from job.runs.listing import row_of
 from job.runs.reading import LINES_BYTES, sound_lines
@@ -76,9 +78,9 @@ class Snapshot:
         """Of a run that is at work."""
         if self.state != "running" or self.steps is None:
             return None
-        pace = seconds_per_step(self.epoch_lines)
-        if pace is not None:
-            return (self.steps - self.step) * pace
+        if self.epoch_lines:
+            with suppress(ValueError):  # the recipe of a newer version
+                return seconds_left(Recipe().with_values(self.record["recipe"]), self.epoch_lines[-1], self.step, self.steps)
         return self.status.get("seconds_left") if self.status is not None else None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from job.core.exits import Exit, JobError
 from job.core.identity_records import ARITHMETIC
-from job.core.recipe import Recipe, differences
+from job.core.recipe import Recipe, completed, differences
 from job.core.records import FORMAT, CheckpointState, DataFacts, Manifest, RunRecord, Summary
 from job.core.sharding import check_shards
 from job.data import dataset, sources
@@ -155,7 +155,7 @@ def _asked(recipe: Recipe, options: Options, stored: RunRecord) -> Facts:
 def _compare(run: Run, state: str, asked: Mapping[str, object], stored: RunRecord, initial: InitialState | None, **more: object) -> None:
     """Raises JobError (78) naming what differs.  What `asked` leaves out is not compared, and what an older version did not record."""
     recorded: Facts = {
-        **stored["recipe"],
+        **completed(stored["recipe"]),
         "seed": stored["seed"],
         "data": stored["data"]["name"],
         "data fingerprint": stored["data"]["fingerprint"],

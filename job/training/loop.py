@@ -66,6 +66,8 @@ class Training:
         self.checkpointer, self.pace, self.show = checkpointer, pace, show
         self.workload, self.stop, self.say = progress.workload, attempt.stop, attempt.say
         self.speed = Speed()
+        self.image_size: int | None = None
+        """of the steps that this attempt took last"""
         self.energy = EpochEnergy(joules)
         self.live = LiveEvents(attempt.run)
         self.test_logits: NDArray[np.float32] | None = None
@@ -96,7 +98,7 @@ class Training:
         order = self.workload.train[permutation(options.seed, epoch, len(self.workload.train))]
         self.speed.restart(progress.step)
         while progress.step < (epoch + 1) * per_epoch:
-            if progress.step == progress.first_step:
+            if progress.image_size != self.image_size:
                 self.take_first_step(epoch, order)
             else:
                 self.take_step(epoch, order)
@@ -128,8 +130,12 @@ class Training:
             self.pace.step()
 
     def take_first_step(self, epoch: int, order: NDArray[np.int64]) -> None:
-        """Wait for it, so that who looks on learns how long the silence until the first line of the log will be."""
-        begun = time.monotonic()
+        """Of this attempt, or at another image size.  Wait for it, so that who looks on learns how long the silence until the next line of
+        the log will be."""
+        begun, size = time.monotonic(), self.progress.image_size
+        if self.recipe.smaller_sizes:
+            self.say(f"epoch {epoch + 1}: the training images have {size} pixels from now on")
+        self.image_size = size
         self.pace.begin()
         with announced("taking the first step, for which the framework prepares itself", self.say):
             self.take_step(epoch, order)
@@ -145,12 +151,13 @@ class Training:
         line = self.epoch_line(self.test_logits)
         self.progress.end_epoch(line)
         self.live.update(self.progress.lines)
+        at = f" at {line['image_size']} pixels" if self.recipe.smaller_sizes else ""
         held_out = f"validation accuracy {line['validation_accuracy']:.2%}, " if "validation_accuracy" in line else ""
         self.say(
             f"epoch {line['epoch']}/{self.recipe.epochs}: training loss {line['train_loss']:.4f}, "
             f"training accuracy {line['train_accuracy']:.2%}, {held_out}"
             f"test accuracy {line['test_accuracy']:.2%} (top-5 {line['test_top5_accuracy']:.2%}), "
-            f"{line['images_per_second'] or 0:.0f} images/s",
+            f"{line['images_per_second'] or 0:.0f} images/s{at}",
             event="epoch",
             **{name: value for name, value in line.items() if name not in ("kind", "time")},
         )
@@ -173,6 +180,7 @@ class Training:
             "test_accuracy": metrics.accuracy(test_logits, labels),
             "test_top5_accuracy": metrics.top5_accuracy(test_logits, labels),
             "learning_rate": learning_rate(self.recipe, progress.step - 1, workload.steps),
+            "image_size": progress.image_size,
             "images_per_second": progress.median_speed(epoch),
             "seconds": self.ledger.end_epoch()["seconds"],
         }

@@ -15,7 +15,8 @@ from job.core.identity_records import ContributionRecord
 from job.core.recipe import Recipe
 from job.core.records import EpochLine, IntervalLine, MetricsLine, ProgressState
 from job.core.sampling import steps_per_epoch, validation_split
-from job.core.throughput import seconds_per_step, step_speeds
+from job.core.schedule import image_size
+from job.core.throughput import Steps, seconds_left, steps_left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,7 @@ class Workload:
     """indices of the training images"""
     validation: NDArray[np.int64]
     """indices of the training images that are held out"""
-    batch_size: int
-    epochs: int
+    recipe: Recipe
 
     @classmethod
     def of(cls, recipe: Recipe, labels: NDArray[np.uint8], seed: int) -> "Workload":
@@ -39,7 +39,15 @@ class Workload:
             raise JobError(
                 Exit.USAGE, f"batch_size = {recipe.batch_size}: there are only {len(train)} training images. Choose a smaller batch."
             )
-        return cls(train=train, validation=validation, batch_size=recipe.batch_size, epochs=recipe.epochs)
+        return cls(train=train, validation=validation, recipe=recipe)
+
+    @property
+    def batch_size(self) -> int:
+        return self.recipe.batch_size
+
+    @property
+    def epochs(self) -> int:
+        return self.recipe.epochs
 
     @property
     def steps_per_epoch(self) -> int:
@@ -92,6 +100,11 @@ class Progress:
         return [line for line in self.lines if line["kind"] == "interval"]
 
     @property
+    def image_size(self) -> int:
+        """Side in pixels of the training images in the epoch in progress."""
+        return image_size(self.workload.recipe, len(self.epochs), self.workload.epochs)
+
+    @property
     def complete(self) -> bool:
         return len(self.epochs) == self.workload.epochs
 
@@ -128,6 +141,7 @@ class Progress:
             "last_loss": losses[-1],
             "accuracy": sum(hits) / (len(hits) * self.workload.batch_size),
             "learning_rate": learning_rate,
+            "image_size": self.image_size,
             "images_per_second": round(images_per_second, 1),
         }
         self.lines.append(line)
@@ -144,16 +158,18 @@ class Progress:
     def median_speed(self, epoch: int) -> float:
         """Images/s of the median step of an epoch, from 1."""
         steps = self.workload.steps_per_epoch
-        return float(np.median(step_speeds(self.lines)[(epoch - 1) * steps : epoch * steps]))
+        return float(np.median(Steps.of(self.lines).speeds[(epoch - 1) * steps : epoch * steps]))
 
     @property
     def seconds_left(self) -> float | None:
         """That the training will still take: at the pace of the last whole epoch; before there is one, at the speed of the last logging
         interval.  None before that ends."""
-        steps, pace = self.workload.steps - self.step, seconds_per_step(self.epochs)
-        if pace is None and (intervals := self.intervals):
-            pace = self.workload.batch_size / max(intervals[-1]["images_per_second"], 0.1)
-        return None if pace is None else steps * pace
+        recipe, steps = self.workload.recipe, self.workload.steps
+        if self.epochs:
+            return seconds_left(recipe, self.epochs[-1], self.step, steps)
+        if not self.intervals:
+            return None
+        return steps_left(recipe, self.step, steps, like=0) * recipe.batch_size / max(self.intervals[-1]["images_per_second"], 0.1)
 
     @property
     def state(self) -> ProgressState:

@@ -18,7 +18,7 @@ from job.core.recipe import Recipe
 from job.core.records import FORMAT, ExtraTests, FileEntry, MetricsLine, PlatformSpeed, RunRecord, Seconds, Summary
 from job.core.resource_records import AttemptRow, ResourceFacts, ResourceRow
 from job.core.thinning import ThinnedRows
-from job.core.throughput import speeds_by_platform
+from job.core.throughput import Steps, steps_by_platform
 from job.data.dataset import Dataset
 from job.figures.resources import draw_resources
 from job.figures.run import draw_all
@@ -96,11 +96,11 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
     hits = int((logits.argmax(1) == test.labels).sum())
     epochs = [line for line in outcome.lines if line["kind"] == "epoch"]
     chosen = next(line for line in reversed(epochs) if line["step"] <= outcome.model.step)
-    speeds = speeds_by_platform(outcome.lines, outcome.contributions)
-    medians: list[PlatformSpeed] = [
-        {"engine": engine, "device": device, "images_per_second": float(np.median(of_steps))}
-        for (engine, device), of_steps in speeds.items()
+    platforms = steps_by_platform(outcome.lines, outcome.contributions)
+    speeds: list[PlatformSpeed] = [
+        {"engine": engine, "device": device, "images_per_second": steps.typical or 0.0} for (engine, device), steps in platforms.items()
     ]
+    latest = platforms[[*platforms][-1]]
     checkpoint = None
     if outcome.upload_seconds is not None and epochs:
         checkpoint = {"store_seconds": outcome.upload_seconds, "interval_seconds": outcome.time["step"] / len(epochs)}
@@ -130,15 +130,15 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
         "test_accuracy_interval_95": metrics.wilson(hits, len(test)),
         "test_images": len(test),
         "test_loss": metrics.cross_entropy(logits, test.labels),
-        "images_per_second": medians[-1]["images_per_second"],
-        "speeds": medians,
+        "images_per_second": speeds[-1]["images_per_second"],
+        "speeds": speeds,
         "peak_host_memory_bytes": peak_memory(),
         **efficiency(
             totals=outcome.time,
             wall_seconds=wall_seconds(rows, outcome.run.attempt, outcome.wall_seconds),
-            speeds=speeds[[*speeds][-1]],
+            steps=latest,
             lines=outcome.lines,
-            flop=outcome.architecture.flop,
+            flop=_mean_flop(recipe, latest),
             resources=outcome.resources,
         ),
         "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint, epochs=epochs, tested=chosen["epoch"]),
@@ -147,6 +147,12 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
         "final": {},
         **extra,
     }
+
+
+def _mean_flop(recipe: Recipe, steps: Steps) -> float:
+    """Floating-point operations for one image, over steps at several image sizes."""
+    sizes, counts = np.unique(steps.sizes, return_counts=True)
+    return float(np.average([recipe.architecture(image_size=size).flop for size in sizes.tolist()], weights=counts))
 
 
 def _write_results(outcome: Outcome, folder: Path, rows: list[AttemptRow]) -> None:

@@ -44,7 +44,7 @@ PATIENT = Limits()
 
 
 class Pace:
-    """Signs of progress that the loop gives, and whether the next one is overdue.  It is off until the first step is done."""
+    """Signs of progress that the loop gives, and whether the next one is overdue.  It is off until a first step is done."""
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
         self._limits, self._clock = limits, clock
@@ -57,7 +57,10 @@ class Pace:
         self.watched = False
 
     def begin(self) -> None:
-        """The first step is about to be taken; how long it takes, with what the framework prepares, is the first guess of a step's time."""
+        """The first step is about to be taken, or the first at another image size; how long it takes, with what the framework prepares, is
+        the first guess of a step's time."""
+        self._seconds.clear()
+        self.watched = False
         self._read_at = self._clock()
 
     def step(self) -> None:

@@ -13,25 +13,30 @@ import pytest
 from tests.support.commands import TINY, alexnet, arguments, digest, environment, losses, model, summary, train
 
 ENGINES = ("torch", "tensorflow")
+GROWING = ("--image-size", "96", "--set", "progressive_resizing=64:0.5")
+"""the second of two epochs has larger images"""
+STEPS = 45
+"""of an epoch"""
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """(engine, folder) of an undisturbed run called `whole`."""
     output = tmp_path_factory.mktemp(request.param)
-    result = train(request.param, output, "whole")
+    result = train(request.param, output, "whole", *GROWING)
     assert result.returncode == 0, result.stderr
     return request.param, output
 
 
 def start(engine: str, output: Path, run: str, *words: str) -> subprocess.Popen[str]:
-    command = arguments("train", "--engine", engine, "--output", str(output), "--run-id", run, *TINY, *words)
+    command = arguments("train", "--engine", engine, "--output", str(output), "--run-id", run, *TINY, *GROWING, *words)
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
 
 
-def wait_for_checkpoint(process: subprocess.Popen[str], output: Path, run: str) -> None:
+def wait_for_checkpoint(process: subprocess.Popen[str], output: Path, run: str, step: int = 0) -> None:
+    """Of `step`, or of a later one."""
     deadline = time.monotonic() + 120
-    while not list((output / run / "checkpoints").glob("*/MANIFEST.json")):
+    while max((path.parent.name for path in (output / run / "checkpoints").glob("*/MANIFEST.json")), default="") < f"step-{step:08d}":
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -58,7 +63,7 @@ def test_a_run_leaves_what_the_design_promises(whole: tuple[str, Path]) -> None:
 def test_a_finished_run_says_so(whole: tuple[str, Path]) -> None:
     engine, output = whole
     before = (output / "whole" / "summary.json").read_bytes()
-    result = train(engine, output, "whole")
+    result = train(engine, output, "whole", *GROWING)
     assert result.returncode == 0
     assert "is finished" in result.stderr
     assert (output / "whole" / "summary.json").read_bytes() == before
@@ -68,23 +73,25 @@ def test_another_configuration_is_refused(whole: tuple[str, Path], tmp_path: Pat
     engine, output = whole
     (output / "whole" / "summary.json").rename(tmp_path / "summary.json")
     try:
-        result = train(engine, output, "whole", "--seed", "7", "--set", "momentum=0.5")
+        result = train(engine, output, "whole", "--image-size", "96", "--seed", "7", "--set", "momentum=0.5")
     finally:
         (tmp_path / "summary.json").rename(output / "whole" / "summary.json")
     assert result.returncode == 78
     assert "momentum: 0.9 stored, 0.5 asked for" in result.stderr
     assert "seed: 0 stored, 7 asked for" in result.stderr
+    assert "progressive_resizing: '64:0.5' stored, 'none' asked for" in result.stderr
 
 
-@pytest.mark.parametrize("attempt", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
-def test_a_killed_run_ends_with_the_same_bytes(whole: tuple[str, Path], tmp_path: Path, attempt: int) -> None:
+@pytest.mark.parametrize("step", [STEPS + 1, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, STEPS))])
+def test_a_killed_run_ends_with_the_same_bytes(whole: tuple[str, Path], tmp_path: Path, step: int) -> None:
+    """Killed after the change of the image size, some time before it, and at it."""
     engine, output = whole
     process = start(engine, tmp_path, "killed", "--checkpoint-steps", "7")
-    wait_for_checkpoint(process, tmp_path, "killed")
+    wait_for_checkpoint(process, tmp_path, "killed", step)
     time.sleep(random.uniform(0, 0.4))
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    result = train(engine, tmp_path, "killed", "--checkpoint-steps", "7")
+    result = train(engine, tmp_path, "killed", *GROWING, "--checkpoint-steps", "7")
     assert result.returncode == 0, result.stderr
     assert digest(model(tmp_path, "killed")) == digest(model(output, "whole"))
     assert losses(tmp_path, "killed") == losses(output, "whole")
@@ -98,7 +105,7 @@ def test_sigterm_stores_a_checkpoint_and_the_run_continues(whole: tuple[str, Pat
     _, said = process.communicate(timeout=120)
     assert process.returncode == 143, said
     assert "is stored" in said
-    result = train(engine, tmp_path, "stopped")
+    result = train(engine, tmp_path, "stopped", *GROWING)
     assert "continues from step" in result.stderr
     assert digest(model(tmp_path, "stopped")) == digest(model(output, "whole"))
     assert losses(tmp_path, "stopped") == losses(output, "whole")
@@ -116,7 +123,7 @@ def test_a_damaged_checkpoint_is_left_out(whole: tuple[str, Path], tmp_path: Pat
     data = bytearray(newest.read_bytes())
     data[-1] ^= 1
     newest.write_bytes(data)
-    result = train(engine, tmp_path, "bent")
+    result = train(engine, tmp_path, "bent", *GROWING)
     assert result.returncode == 0, result.stderr
     assert "is left out: model.safetensors has SHA-256" in result.stderr
     assert digest(model(tmp_path, "bent")) == digest(model(output, "whole"))
@@ -128,9 +135,9 @@ def test_the_other_engine_continues(first: str, second: str, tmp_path: Path) -> 
     wait_for_checkpoint(process, tmp_path, "both")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
-    result = train(second, tmp_path, "both")
+    result = train(second, tmp_path, "both", *GROWING)
     assert (result.returncode, f"last trained by {first}" in result.stderr) == (78, True), result.stderr
-    result = train(second, tmp_path, "both", "--continue-in-other-engine")
+    result = train(second, tmp_path, "both", *GROWING, "--continue-in-other-engine")
     assert result.returncode == 0, result.stderr
     assert f"written by {first}" in result.stderr
     assert [c["engine"] for c in summary(tmp_path, "both")["contributions"]] == [first, second]

@@ -242,6 +242,18 @@ def keys_reused(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) 
     patch.setattr(network, "observe", lambda self, plan: observe(self, with_first_keys(plan)))
 
 
+def first_size(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
+    """Every step has the image size of the first, as a graph has that was traced once."""
+    first: list[int] = []
+    sound = network.step
+
+    def step(self: Any, plan: Any, **how: Any) -> None:
+        first.append(plan.image_size)
+        sound(self, replace(plan, image_size=first[0]), **how)
+
+    patch.setattr(network, "step", step)
+
+
 def slots_lost(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     sound = network.load
     patch.setattr(network, "load", lambda self, weights, slots: sound(self, weights, ()))
@@ -253,8 +265,8 @@ def evaluation(change: Callable[[Any, Any, Any], tuple[Any, Any]]) -> Plant:
     def plant(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
         sound = network.forward  # type: ignore[attr-defined]
 
-        def forward(self: Any, images: Any, keys: Any) -> Any:
-            return sound(self, *(change(module, self, images) if keys is None else (images, keys)))
+        def forward(self: Any, images: Any, keys: Any, *rest: Any) -> Any:
+            return sound(self, *(change(module, self, images) if keys is None else (images, keys)), *rest)
 
         patch.setattr(network, "forward", forward)
 
@@ -281,11 +293,11 @@ def normalization_in_evaluation(patch: pytest.MonkeyPatch, module: Any, network:
     """Mean and deviation 0.5, where training has those of CIFAR-10."""
     forward, normalize = network.forward, module.normalize  # type: ignore[attr-defined]
 
-    def planted(self: Any, images: Any, keys: Any) -> Any:
+    def planted(self: Any, images: Any, keys: Any, *rest: Any) -> Any:
         with pytest.MonkeyPatch.context() as inner:
             if keys is None:
                 inner.setattr(module, "normalize", lambda x, how: normalize(x, "half"))
-            return forward(self, images, keys)
+            return forward(self, images, keys, *rest)
 
     patch.setattr(network, "forward", planted)
 
@@ -410,6 +422,7 @@ FAULTS = {
     "crop-range": Fault("rows of a crop from 8 offsets instead of 9", crops(lambda rows, columns: (rows * 7 // 8, columns))),
     "flip-axis": Fault("flipped top to bottom", crops(lambda rows, columns: (rows + columns // 9 * 9, columns % 9))),
     "dropout-keys-reused": Fault("dropout keys of the first step in every step", keys_reused),
+    "first-size": Fault("the image size of the first step in every step", first_size, "growing"),
     "step-without-dropout": Fault("no dropout in the step, but in what is observed beside it", step_without_dropout),
     # loss, hits, gradients
     "smoothing": Fault("label smoothing over the other classes", other_smoothing),

@@ -66,7 +66,7 @@ def logits(name: str) -> Arrays:
                 import torch
 
                 with torch.inference_mode():
-                    found[f"{size}/{precision}"] = network.forward(network._gather("test", np.arange(3))[0], None).numpy()
+                    found[f"{size}/{precision}"] = network.forward(network._gather("test", np.arange(3))[0], None, size).numpy()
                 if precision == "fp64":
                     found[f"{size}/torchvision"] = torchvision_logits(network, size)
             else:
@@ -235,7 +235,8 @@ def saved(name: str) -> Arrays:
     for size in (64, 224):
         network = network_for(name, SMALL.with_values({"precision": "fp32", "image_size": size}))
         x = normalize(tf.transpose(tf.cast(network.splits["test"][0][:8], tf.float32), (0, 3, 1, 2)), "cifar10")
-        x = tf.transpose(tf.matmul(tf.matmul(network.resize, x), network.resize, transpose_b=True), (0, 2, 3, 1))
+        resize = network.resizes[size]
+        x = tf.transpose(tf.matmul(tf.matmul(resize, x), resize, transpose_b=True), (0, 2, 3, 1))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "alexnet.keras"
             network.model.save(path)

@@ -7,6 +7,7 @@ each operation must have a GPU kernel for its types, and none may compute on int
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,14 @@ RECIPES = {
     "keras": SMALL.with_values(
         {"optimizer": "adam-keras", "normalization": "per-image", "conv1_padding": "same", "dropout_position": "after", "clip_norm": 0}
     ),
+    "growing": SMALL.with_values({"image_size": 97, "progressive_resizing": "64:0.5", "conv1_padding": "same"}),
 }
 
 
 def plan_of(recipe: Recipe, step: int) -> Any:
-    return plan(recipe, recipe.architecture(), 3, np.arange(32), epoch=0, step=step)
+    """Of each image size in turn."""
+    chosen = plan(recipe, recipe.architecture(), 3, np.arange(32), epoch=0, step=step)
+    return replace(chosen, image_size=recipe.image_sizes[step % len(recipe.image_sizes)])
 
 
 def network_for(name: str, device: str, recipe: Recipe) -> Any:
@@ -54,7 +58,7 @@ def torch_complaints() -> dict[str, list[str]]:
             for step in range(2):
                 network.step(plan_of(recipe, step), rate=0.01, number=step + 1)
             with torch.inference_mode():
-                logits = network.forward(network._gather("test", np.arange(8))[0], None)
+                logits = network.forward(network._gather("test", np.arange(8))[0], None, recipe.image_size)
         except (RuntimeError, NotImplementedError) as error:
             return [f"{type(error).__name__}: {str(error).splitlines()[0]}"]
         places = {t.device.type for t in (logits, *network.outcomes, *network.parameters.values())}
@@ -145,25 +149,26 @@ def tensorflow_complaints() -> dict[str, list[str]]:
         return {"skip": ["this build of TensorFlow has no kernels for GPUs"]}
     from job.engines import tensorflow_engine as module
 
-    def arguments(recipe: Recipe) -> list[Any]:
-        chosen = plan_of(recipe, 0)
+    def arguments(recipe: Recipe, step: int) -> list[Any]:
+        chosen = plan_of(recipe, step)
         scalars = np.ones(3, np.float64 if recipe.precision == "fp64" else np.float32)
-        return [tf.constant(a) for a in (chosen.indices, chosen.rows, chosen.columns, chosen.dropout, scalars)]
+        return [tf.constant(a) for a in (chosen.indices, chosen.rows, chosen.columns, chosen.dropout, scalars)] + [chosen.image_size]
 
     def complaints(recipe: Recipe) -> list[str]:
         network = network_for("tensorflow", "cpu", recipe)
-        step = network._step.get_concrete_function(*arguments(recipe))
-        evaluation = network._logits["test"].get_concrete_function(tf.constant(np.arange(8)))
-        return graph_complaints(step) + graph_complaints(evaluation)
+        functions = [network._step.get_concrete_function(*arguments(recipe, step)) for step in range(len(recipe.image_sizes))]
+        functions.append(network._logits["test"].get_concrete_function(tf.constant(np.arange(8))))
+        return [complaint for function in functions for complaint in graph_complaints(function)]
 
     found = {label: complaints(recipe) for label, recipe in RECIPES.items()}
-    network = network_for("tensorflow", "cpu", SMALL)
-    for step in range(3):
-        network.step(plan_of(SMALL, step), rate=0.01 / (step + 1), number=step + 1)
+    growing = RECIPES["growing"]
+    network = network_for("tensorflow", "cpu", growing)
+    for step in range(4):
+        network.step(plan_of(growing, step), rate=0.01 / (step + 1), number=step + 1)
     for start in range(3):
         network.logits("test", np.arange(8) + start)
     counts = [f.experimental_get_tracing_count() for f in (network._step, network._logits["test"])]
-    found["traced once"] = [] if counts == [1, 1] else [f"traced {counts} times"]
+    found["traced once"] = [] if counts == [2, 1] else [f"traced {counts} times"]
 
     original = module.normalize
 

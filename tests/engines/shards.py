@@ -45,7 +45,7 @@ def tensorflow_sums() -> tuple[list[Parts], Parts, Parts | None]:
 
     network = network_of("tensorflow")
     plan = plan_of(RECIPE, 0)
-    shards = [network._of_shard(*network._constants(plan.shard(shard, SHARDS))) for shard in range(SHARDS)]
+    shards = [network._of_shard(*network._constants(plan.shard(shard, SHARDS)), plan.image_size) for shard in range(SHARDS)]
     found: list[Parts] = []
     network._apply = lambda parts, _: found.append([part.numpy() for part in parts[2:]])
     network.step(plan, rate=0.01, number=1)

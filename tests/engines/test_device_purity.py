@@ -33,7 +33,7 @@ def test_steps_and_evaluation_stay_on_the_device(engine, recipe):
     assert complaints(engine)[recipe] == []
 
 
-def test_tensorflow_traces_each_function_once():
+def test_tensorflow_traces_a_step_once_for_each_image_size_and_the_evaluation_once():
     assert complaints("tensorflow")["traced once"] == []
 
 

@@ -35,8 +35,9 @@ KERAS = SMALL.with_values(
     }
 )
 PLAIN = SMALL.with_values({"nesterov": False, "dropout": 0, "label_smoothing": 0, "normalization": "imagenet", "pretrained": True})
+GROWING = SMALL.with_values({"image_size": 128, "progressive_resizing": "64:0.34 96:0.33"})
 CLIPPED = SMALL.with_values({"clip_norm": 0.1, "warmup": 0.5})
-RECIPES = {"default": SMALL, "torch-adam": ADAM, "keras-adam": KERAS, "plain-momentum": PLAIN, "clipped": CLIPPED}
+RECIPES = {"default": SMALL, "torch-adam": ADAM, "keras-adam": KERAS, "plain-momentum": PLAIN, "clipped": CLIPPED, "growing": GROWING}
 PRECISIONS = ("fp64", "fp32", "bf16")
 
 

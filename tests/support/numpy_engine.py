@@ -88,6 +88,7 @@ class NumpyNetwork(Network):
         self.number = number
         self.before_step(self)
         images, labels = (array[plan.indices] for array in self.data["train"])
+        images = images * np.float32(plan.image_size / self.recipe.image_size)  # so that the size makes a difference
         logits = self._forward(images)
         odds = np.exp(logits - logits.max(1, keepdims=True))
         error = odds / odds.sum(1, keepdims=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from job.analysis.efficiency import closing_lines, efficiency, speed_text, wall_seconds
-from job.core.throughput import step_speeds
+from job.core.throughput import Steps
 
 TIME = {"start-up": 10.0, "data": 0.0, "step": 60.0, "evaluation": 8.0, "checkpoint stall": 2.0, "upload wait": 0.01, "other": 0.0}
 INTERVALS = [{"kind": "interval", "step": 10 * n, "images_per_second": 99.0 + n} for n in range(1, 102)]
@@ -12,7 +12,7 @@ EPOCHS = [{"kind": "epoch", "train_images": 1000, "energy_joules": 50.0}, {"kind
 
 def figures(lines=INTERVALS, resources=None, **changes):
     given = {"totals": TIME, "wall_seconds": 120.0, "flop": 6_000_000, "resources": resources or {}, **changes}
-    return efficiency(speeds=step_speeds(lines), lines=lines, **given)
+    return efficiency(steps=Steps.of(lines), lines=lines, **given)
 
 
 def test_speed_and_goodput():

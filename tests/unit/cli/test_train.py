@@ -11,6 +11,7 @@ import pytest
 from job.cli import display as module
 from job.cli.display import Display
 from job.core.exits import Exit, JobError
+from job.core.recipe import Recipe
 from job.runs.run import Run
 from job.storage.folder import FolderStore
 from job.training.progress import Progress, Workload
@@ -64,10 +65,8 @@ def message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_line_names_the_run_and_where_it_stands(log: Log, tmp_path: Path) -> None:
     display = log.display()
     display.say("checking")
-    run, progress = (
-        Run(FolderStore(tmp_path), "r"),
-        Progress(Workload(train=np.arange(90), validation=np.arange(0), batch_size=9, epochs=2)),
-    )
+    run = Run(FolderStore(tmp_path), "r")
+    progress = Progress(Workload.of(Recipe(epochs=2, batch_size=9), np.zeros(90, np.uint8), seed=0))
     progress.step = 7
     display.follow(run, progress)
     display.show(7, 20, 2.3, 100.0, 60.0)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from job.core.recipe import Recipe, differences, from_toml, to_toml
-from job.core.schedule import learning_rate
+from job.core.schedule import image_size, learning_rate
 
 FILES = sorted((path for path in (resources.files("job") / "recipes").iterdir() if path.name.endswith(".toml")), key=lambda path: path.name)
 
@@ -34,6 +34,16 @@ def test_the_default_file_is_the_default():
         ("batch_size", -1),
         ("image_size", 62),
         ("image_size", 1025),
+        ("progressive_resizing", ""),
+        ("progressive_resizing", "96"),
+        ("progressive_resizing", "96:0.5,160:0.25"),
+        ("progressive_resizing", "96:1.0"),
+        ("progressive_resizing", "96:0.0"),
+        ("progressive_resizing", "96:0.5 160:0.5"),
+        ("progressive_resizing", "62:0.5"),
+        ("progressive_resizing", "160:0.25 96:0.5"),
+        ("progressive_resizing", "96:0.25 96:0.5"),
+        ("progressive_resizing", "96:0.5 224:0.25"),
         ("width", 0),
         ("validation", -1),
         ("precision", "fp16"),
@@ -74,6 +84,40 @@ def test_values_from_a_command_line_get_the_type_of_their_field(field, text, val
     found = getattr(Recipe().with_values({field: text}), field)
     assert found == value
     assert type(found) is type(value)
+
+
+def test_the_smaller_sizes_must_be_below_the_image_size():
+    assert Recipe(image_size=96, progressive_resizing="64:0.5").image_sizes == (64, 96)
+    with pytest.raises(ValueError, match=r"below image_size = 96\. Received: progressive_resizing = '96:0.5'"):
+        Recipe(image_size=96, progressive_resizing="96:0.5")
+
+
+@pytest.mark.parametrize(
+    ("shares", "epochs", "sizes"),
+    [
+        ("96:0.5 160:0.25", 1, [224]),
+        ("96:0.5 160:0.25", 2, [96, 224]),
+        ("96:0.5 160:0.25", 3, [96, 160, 224]),
+        ("96:0.35 160:0.23", 20, [96] * 7 + [160] * 4 + [224] * 9),
+        ("96:0.35 160:0.23", 100, [96] * 35 + [160] * 23 + [224] * 42),
+    ],
+)
+def test_epochs_are_shared_out_to_the_image_sizes_and_the_last_has_the_final_one(shares, epochs, sizes):
+    recipe = Recipe(progressive_resizing=shares)
+    assert [image_size(recipe, epoch, epochs) for epoch in range(epochs)] == sizes
+    assert {image_size(Recipe(), epoch, epochs) for epoch in range(epochs)} == {224}
+
+
+def test_fast_takes_half_the_operations_of_default():
+    """Evaluations included: a third of a step for each of 10,000 test images beside 50,000 training images."""
+
+    def operations(recipe):
+        steps = sum(recipe.architecture(image_size=image_size(recipe, epoch, recipe.epochs)).flop for epoch in range(recipe.epochs))
+        return 50_000 * steps + recipe.epochs * 10_000 * 2 * recipe.architecture().macs
+
+    fast, default = (from_toml((resources.files("job") / "recipes" / f"{name}.toml").read_text(), name) for name in ("fast", "default"))
+    assert fast.epochs == default.epochs
+    assert operations(fast) <= operations(default) / 2
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_one():

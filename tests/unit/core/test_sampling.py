@@ -32,6 +32,7 @@ def digest(*arrays):
 
 
 def parts(chosen):
+    """What is random in a plan."""
     return chosen.indices, chosen.rows, chosen.columns, chosen.dropout
 
 

@@ -56,6 +56,24 @@ def test_an_interrupted_run_has_the_same_bytes(undisturbed: Trainer, trainer: Tr
     assert trainer.contributions == [(1, 1, 3), (2, 4, 6), (3, 7, 8), (4, 9, 18)]
 
 
+def test_images_grow_and_an_interrupted_run_has_the_same_bytes(trainer: Trainer, tmp_path: Path) -> None:
+    """Cut at the smaller size, between the sizes, and at the larger one."""
+    growing, whole = replace(RECIPE, progressive_resizing="63:0.4"), Trainer(tmp_path / "whole")
+    assert whole.attempt(growing) is Exit.DONE
+    lines = (whole.store.root / "r" / "final" / whole.summary["attempt"] / "metrics.jsonl").read_text().splitlines()
+    assert [line["image_size"] for line in map(json.loads, lines) if line["kind"] == "interval"] == [63] * 3 + [64] * 6
+    assert [line["image_size"] for line in map(json.loads, lines) if line["kind"] == "epoch"] == [63, 64, 64]
+    said = [line for line in whole.log.lines if "pixels" in line]
+    assert said[0] == "epoch 1: the training images have 63 pixels from now on"
+    assert said[2] == "epoch 2: the training images have 64 pixels from now on"
+    assert said[3].endswith("images/s at 64 pixels")
+    for step in (3, STEPS, STEPS + 1):
+        assert trainer.attempt(growing, before_step=at_step(step, terminate)) is Exit.TERMINATED
+    assert trainer.attempt(growing) is Exit.DONE
+    assert trainer.trained == whole.trained
+    assert [first for _, first, _ in trainer.contributions] == [1, 4, STEPS + 1, STEPS + 2]
+
+
 def test_steps_count_for_the_attempt_whose_steps_led_to_the_result(trainer: Trainer) -> None:
     """Those that an attempt took after its last checkpoint are lost with it; one that takes no step evaluates, in a place of its own."""
     with pytest.raises(ZeroDivisionError):

@@ -65,6 +65,16 @@ def test_a_stall_is_many_times_the_median_step(pace: Pace, clock: Clock) -> None
     assert pace.overdue() == 601
 
 
+def test_the_first_step_at_another_image_size_may_take_as_long_as_well(pace: Pace, clock: Clock) -> None:
+    pace.begin()
+    clock.now += 86_400
+    assert pace.overdue() is None
+    pace.step()
+    pace.read()
+    clock.now += 20 * 86_400 - 1
+    assert pace.overdue() is None, "this is how long steps take now"
+
+
 def test_of_short_steps_it_is_some_minutes(clock: Clock) -> None:
     pace = Pace(LIMITS, clock)
     for _ in range(9):
