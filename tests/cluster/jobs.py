@@ -13,6 +13,7 @@ import boto3
 from botocore.config import Config
 
 from tests.cluster.kubectl import ROOT, Failed, Namespace, kustomize, read, until
+from tests.cluster.sets import KINDS, as_job
 from tests.support.peaks import Sampler
 
 GPU = os.environ.get("GPU", "1") != "0"
@@ -28,16 +29,24 @@ def image(name: str) -> str:
     return f"{registry + '/' if registry else ''}{repository}:{os.environ.get('TAG') or tag}"
 
 
+def containers(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a Job, a Deployment or a set of workers."""
+    found = as_job(document) if document["kind"] in KINDS else document
+    pod = found.get("spec", {}).get("template", {}).get("spec", {})
+    return list(pod.get("containers", []))
+
+
 def ours(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """With this call's images."""
     for document in documents:
-        for container in document.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-            container["image"] = image(container["image"])
+        for each in [*containers(document), document.get("spec", {}).get("trainer", {})]:
+            if "image" in each:
+                each["image"] = image(each["image"])
     return documents
 
 
 def is_job(document: dict[str, Any]) -> bool:
-    return document["kind"] == "Job"
+    return document["kind"] in ("Job", "JobSet")
 
 
 class Cluster:
@@ -61,18 +70,21 @@ class Cluster:
     # Jobs
 
     def small(self, engine: str, name: str, *, epochs: int, words: tuple[str, ...] = (), source: str | None = None) -> list[dict[str, Any]]:
-        """The manifest with a recipe of seconds, under another name; the Job is the last one."""
-        documents = ours(kustomize(source) if source else read(f"k8s/{engine}-job.yaml"))
+        """The manifest with a recipe of seconds, under another name; the Job is the last one.  `source`: components, or a file."""
+        documents = ours(
+            read(source) if source and source.endswith(".yaml") else kustomize(source) if source else read(f"k8s/{engine}-job.yaml")
+        )
         documents = sorted((d for d in documents if d["metadata"]["name"].startswith(f"alexnet-{engine}")), key=is_job)
-        job = documents[-1]
-        job["metadata"]["name"] = name
-        container = job["spec"]["template"]["spec"]["containers"][0]
+        documents[-1]["metadata"]["name"] = name
+        self.shrink(containers(documents[-1])[0], epochs, words)
+        return documents
+
+    def shrink(self, container: dict[str, Any], epochs: int, words: tuple[str, ...] = ()) -> None:
         kept = [a for a in container["args"] if not a.startswith(("--recipe=", "--data=", "--threads="))]
         container["args"] = [*kept, "--recipe=digits", "--data=digits", "--width=0.0625", "--threads=1", f"--epochs={epochs}", *words]
         container["resources"]["requests"]["cpu"] = "100m"
         if not GPU:
             self.without_gpu(container)
-        return documents
 
     @staticmethod
     def without_gpu(container: dict[str, Any]) -> None:
@@ -84,7 +96,7 @@ class Cluster:
         """The Job's name."""
         self.k.apply(*documents)
         name: str = documents[-1]["metadata"]["name"]
-        self.uids[name] = self.k.job(name)["metadata"]["uid"]
+        self.uids[name] = self.k.get(documents[-1]["kind"].lower(), name)["metadata"]["uid"]
         return name
 
     def newest_pod(self, job: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ COMBINED = [
     "openshift+pull-secret+runtime-class+spool-pvc+storage-class",
     "results-pvc+data-from-bucket+fixed-run-id",
     "dra+kueue+30-epochs+data-from-bucket+pod-monitor",
+    "several-gpus+kueue+spot",
 ]
 VARIANTS = ["k8s", "k8s-variants/example", *COMPONENTS, *COMBINED]
 """what `kustomize` takes"""
@@ -36,14 +37,14 @@ class Failed(Exception):  # noqa: N818  an answer of a check rather than an erro
     """Something did not hold."""
 
 
-def kustomize(source: str) -> list[dict[str, Any]]:
-    """A folder with a kustomization, or components of k8s-variants over k8s: `kueue+spot`."""
+def kustomize(source: str, over: str = "k8s") -> list[dict[str, Any]]:
+    """A folder with a kustomization, or components of k8s-variants over one: `kueue+spot`."""
     if (ROOT / source).is_dir():
         return _rendered(ROOT / source)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         components = [os.path.relpath(ROOT / "k8s-variants" / component, folder) for component in source.split("+")]
-        overlay = {"resources": [os.path.relpath(ROOT / "k8s", folder)], "components": components}
+        overlay = {"resources": [os.path.relpath(ROOT / over, folder)], "components": components}
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         return _rendered(folder)
 

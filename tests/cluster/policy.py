@@ -1,6 +1,7 @@
 """What every training Job must have: a table of paths and values, so that a test can also take each of them away."""
 
 import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from job.core.exits import Exit
@@ -44,16 +45,16 @@ PLACE = {
 }
 
 
-def variables(env: list[dict[str, Any]]) -> bool:
+def variables(env: list[dict[str, Any]], place: Mapping[str, str] = PLACE) -> bool:
     """The run's id, and for the record where the pod is."""
     by_name = {e["name"]: e for e in env}
-    place = all(by_name.get(name, {}).get("valueFrom") == {"fieldRef": {"fieldPath": path}} for name, path in PLACE.items())
-    return place and run_id(by_name)
+    placed = all(by_name.get(name, {}).get("valueFrom") == {"fieldRef": {"fieldPath": path}} for name, path in place.items())
+    return placed and run_id(by_name, place["ALEXNET_JOB_UID"])
 
 
-def run_id(by_name: dict[str, dict[str, Any]]) -> bool:
-    """From the Job's uid, by way of the downward API; in an Indexed Job with the index after it."""
-    uid = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/controller-uid']"}}
+def run_id(by_name: dict[str, dict[str, Any]], path: str) -> bool:
+    """From the Job's uid, by way of the downward API; where each index is a run of its own with the index after it."""
+    uid = {"fieldRef": {"fieldPath": path}}
     index = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-completion-index']"}}
     if "JOB_UID" not in by_name:
         return by_name.get("ALEXNET_RUN_ID", {}).get("valueFrom") == uid
@@ -64,18 +65,22 @@ def run_id(by_name: dict[str, dict[str, Any]]) -> bool:
     )
 
 
-def failure_rules(rules: list[dict[str, Any]]) -> bool:
-    """Ends for good, Ignore on disruption and 143, nothing else; each code in one rule, 0 in none."""
-    codes: dict[str, list[int]] = {}
-    for rule in rules:
-        if "onExitCodes" in rule:
-            exits = rule["onExitCodes"]
-            if exits["operator"] != "In" or exits.get("containerName") != "train":
-                return False
-            codes.setdefault(rule["action"], []).extend(exits["values"])
+def failure_rules(*ignored: int, container: str = "train") -> Callable[[list[dict[str, Any]]], bool]:
+    """Ends for good, Ignore on disruption and these codes, nothing else; each code in one rule, 0 in none."""
     disruption = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    ends = sorted(codes.get("FailJob", []) + codes.get("FailIndex", []))
-    return ends == sorted(FOR_GOOD) and codes.get("Ignore") == [Exit.TERMINATED] and disruption in rules and "Count" not in codes
+
+    def good(rules: list[dict[str, Any]]) -> bool:
+        codes: dict[str, list[int]] = {}
+        for rule in rules:
+            if "onExitCodes" in rule:
+                exits = rule["onExitCodes"]
+                if exits["operator"] != "In" or exits.get("containerName") != container:
+                    return False
+                codes.setdefault(rule["action"], []).extend(exits["values"])
+        ends = sorted(codes.get("FailJob", []) + codes.get("FailIndex", []))
+        return ends == sorted(FOR_GOOD) and codes.get("Ignore") == [*ignored] and disruption in rules and "Count" not in codes
+
+    return good
 
 
 def tolerates_gpu(found: list[dict[str, str]]) -> bool:
@@ -97,7 +102,7 @@ POLICY: dict[str, Any] = {
     "spec.activeDeadlineSeconds": lambda seconds: seconds % 3600 == 0 and seconds >= 12 * 3600,
     "spec.ttlSecondsAfterFinished": lambda seconds: seconds >= 86400,
     "spec.podReplacementPolicy": "Failed",
-    "spec.podFailurePolicy.rules": failure_rules,
+    "spec.podFailurePolicy.rules": failure_rules(Exit.TERMINATED),
     "metadata.labels": lambda labels: set(labels) >= LABELS,
     "spec.template.metadata.labels": lambda labels: set(labels) >= LABELS,
     f"{POD}.restartPolicy": "Never",
@@ -161,26 +166,26 @@ def without(document: Any, path: str) -> Any:
     return changed
 
 
-def violations(job: dict[str, Any], policy: dict[str, Any] = POLICY) -> list[str]:
-    """The paths at which the Job is not as it must be."""
+def violations(job: dict[str, Any], policy: dict[str, Any] = POLICY, retries: int = 6) -> list[str]:
+    """The paths at which the Job is not as it must be.  `retries`: of its own."""
     bad = []
     for path, wanted in policy.items():
         found = find(job, path)
         good = found is not None and (wanted(found) if callable(wanted) else found == wanted)
         if not good:
             bad.append(path)
-    return bad + between(job)
+    return bad + between(job, retries)
 
 
-def between(job: dict[str, Any]) -> list[str]:
+def between(job: dict[str, Any], retries: int) -> list[str]:
     """What must fit together."""
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     train, bad = pod["containers"][0], []
     args, resources = train.get("args", []), train.get("resources", {})
     if "backoffLimitPerIndex" in spec:
-        if spec["backoffLimitPerIndex"] != 6 or "backoffLimit" in spec or spec.get("completionMode") != "Indexed":
+        if spec["backoffLimitPerIndex"] != retries or "backoffLimit" in spec or spec.get("completionMode") != "Indexed":
             bad.append("backoffLimitPerIndex")
-    elif spec.get("backoffLimit") != 6:
+    elif spec.get("backoffLimit") != retries:
         bad.append("backoffLimit")
     if option(args, "grace") != str(pod.get("terminationGracePeriodSeconds")):
         bad.append("grace")

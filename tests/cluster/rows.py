@@ -13,10 +13,13 @@ from tests.cluster.acceptance_row import acceptance
 from tests.cluster.jobs import BUCKET, GPU, OUTPUT, Cluster, expect, ours, stored_step
 from tests.cluster.kubectl import VARIANTS, Failed, kubectl, kustomize, read, until
 from tests.cluster.platform_rows import combined, gitops, kept_spool, kueue, lost_driver, monitoring
+from tests.cluster.set_rows import queued_set, tf_set, torch_set, trainjob
 from tests.support.disturbances import EPOCHS, delete, disturb, evict, follow, kill, undisturbed
 from tests.support.peaks import limits, record
 
 FILES = [f"k8s/{name}.yaml" for name in ("torch-job", "tf-job", "store/storage", "dataset/push", "networkpolicy", "accept")]
+SETS = ["k8s/jobset", "k8s/trainjob"]
+"""of controllers that a cluster may not have"""
 
 Row = Callable[[Cluster], str]
 
@@ -24,12 +27,13 @@ Row = Callable[[Cluster], str]
 def dry_run(c: Cluster) -> str:
     """server-side dry run"""
     count, served = 0, kubectl("api-versions").stdout.split()  # PodMonitor is the operator's, claims of devices are young
-    for source in [*FILES, *VARIANTS]:
+    for source in [*FILES, *SETS, *VARIANTS]:
         documents = [d for d in ours(read(source) if source.endswith(".yaml") else kustomize(source)) if d["apiVersion"] in served]
         done = c.k.run("apply", "--dry-run=server", "--warnings-as-errors", "-f", "-", documents=documents)
         expect(done.returncode == 0 and "Warning" not in done.stderr, f"{source}: {done.stderr.strip()}")
         count += len(documents)
-    return f"{len(FILES)} manifests and {len(VARIANTS)} variants, {count} objects: no error, no warning"
+    kinds = "with" if "jobset.x-k8s.io/v1alpha2" in served else "without"
+    return f"{len(FILES)} manifests ({kinds} JobSets) and {len(VARIANTS)} variants, {count} objects: no error, no warning"
 
 
 def storage(c: Cluster) -> str:
@@ -265,5 +269,6 @@ def peaks(c: Cluster) -> str:
 
 ROWS: list[Row] = [
     dry_run, storage, both_engines, disruptions, outage, refusals, late_secret_and_suspension, same_run, seeds,
-    monitoring, gitops, kept_spool, kueue, lost_driver, combined, acceptance, peaks,
+    monitoring, gitops, kept_spool, kueue, lost_driver, combined, acceptance,
+    torch_set, tf_set, queued_set, trainjob, peaks,
 ]  # fmt: skip

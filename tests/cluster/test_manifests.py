@@ -55,12 +55,13 @@ def arguments(source, name):
 
 SINCE = {"ResourceClaimTemplate": "1.34"}
 """kinds that are younger than the oldest Kubernetes"""
-FOREIGN = {"PodMonitor"}
-"""kinds that Kubernetes itself has not"""
+FOREIGN = {"PodMonitor", "JobSet", "TrainJob", "TrainingRuntime"}
+"""kinds that Kubernetes itself has not; for those of several workers see test_sets.py"""
 
 
 def test_everything_is_here():
-    assert {Path(f).stem for f in FILES} == {"torch-job", "tf-job", "storage", "networkpolicy", "push", "accept", "accept-node"}
+    sets = {"torch-jobset", "tf-jobset", "torch-trainjob", "tf-trainjob", "runtime"}
+    assert {Path(f).stem for f in FILES} == {"torch-job", "tf-job", "storage", "networkpolicy", "push", "accept", "accept-node"} | sets
     page = (ROOT / "docs/cluster.md").read_text()
     for component in COMPONENTS:
         assert f"`{component}`" in page, f"docs/cluster.md does not name the component {component}"
@@ -88,6 +89,7 @@ DEPARTURES = {
     "openshift": {"spec.template.spec.securityContext.runAsUser", "spec.template.spec.securityContext.fsGroup"},
     "results-pvc": {"spec.template.spec.containers.0.envFrom", "output"},
     "fixed-run-id": {"spec.template.spec.containers.0.env"},
+    "several-gpus": {f"spec.template.spec.containers.0.resources.{kind}.nvidia.com/gpu" for kind in ("requests", "limits")},
     "dra": {f"spec.template.spec.containers.0.resources.{kind}.nvidia.com/gpu" for kind in ("requests", "limits")},
 }
 """what a component is for is what it departs from; nothing else"""
@@ -229,6 +231,27 @@ def test_spot(source):
         assert pod["terminationGracePeriodSeconds"] <= 15
         assert option(pod["containers"][0]["args"], "checkpoint-minutes") == "1"
         assert pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+
+
+@pytest.mark.parametrize("source", ["several-gpus", "several-gpus+kueue+spot"])
+def test_several_gpus(source):
+    """As many processes as GPUs; each has the CPU that one has alone, and the memory of so many processes."""
+    for job, alone in zip(pair(source), pair("k8s"), strict=True):
+        train, one = (find(each, "spec.template.spec.containers.0") for each in (job, alone))
+        gpus = int(option(train["args"], "gpus"))
+        for kind in ("requests", "limits"):
+            assert train["resources"][kind]["nvidia.com/gpu"] == gpus
+            assert int(train["resources"][kind]["cpu"]) == gpus * int(one["resources"][kind]["cpu"])
+        shm = next(v["emptyDir"] for v in find(job, "spec.template.spec.volumes") if v["name"] == "shm")
+        assert size(shm["sizeLimit"]) >= gpus * size("256Mi")
+        assert size(train["resources"]["requests"]["memory"]) >= gpus * measured_peak(train["image"])
+        assert size(train["resources"]["limits"]["memory"]) >= gpus * measured_peak(train["image"]) + size(shm["sizeLimit"])
+
+
+def measured_peak(image):
+    """Bytes of host memory of one training, the greatest of tests/support/peaks.json."""
+    peaks = json.loads((ROOT / "tests/support/peaks.json").read_text())
+    return max(peak["memory_bytes"] for peak in peaks if peak["image"] == image.partition(":")[0])
 
 
 @pytest.mark.parametrize("source", ["seeds", "seeds+spot+spool-pvc"])
@@ -387,8 +410,8 @@ def test_network_policy_lets_dns_and_the_store_through():
     policy = documents("k8s/networkpolicy.yaml")[0]["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     (metrics,) = training("k8s/torch-job.yaml", "alexnet-torch")["spec"]["template"]["spec"]["containers"][0]["ports"]
-    assert policy["ingress"] == [{"ports": [{"port": metrics["containerPort"], "protocol": "TCP"}]}]
-    dns, store = policy["egress"]
+    assert policy["ingress"][0] == {"ports": [{"port": metrics["containerPort"], "protocol": "TCP"}]}
+    dns, _workers, store = policy["egress"]
     assert {(p["port"], p["protocol"]) for p in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
     by_name = {d["kind"]: d for d in documents("k8s/store") if d["metadata"]["name"] == "alexnet-s3"}
     labels = by_name["Deployment"]["spec"]["template"]["metadata"]["labels"]
