@@ -190,7 +190,9 @@ def late_secret_and_suspension(c: Cluster) -> str:
 
 def as_run(documents: list[dict[str, Any]], run: str) -> list[dict[str, Any]]:
     """As docs/cluster.md says to continue another Job's run."""
-    documents[-1]["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "ALEXNET_RUN_ID", "value": run}]
+    env = documents[-1]["spec"]["template"]["spec"]["containers"][0]["env"]
+    expect(env[0]["name"] == "ALEXNET_RUN_ID", f"the manifest's first variable is {env[0]}")
+    env[0] = {"name": "ALEXNET_RUN_ID", "value": run}
     return documents
 
 
