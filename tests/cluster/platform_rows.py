@@ -167,12 +167,12 @@ def kueue(c: Cluster) -> str:
             third = c.start(queued(c, "urgent", 2, high))
             until("the first Job's preemption", lambda: c.k.job(first)["spec"]["suspend"], 120)
             stored = stored_step(log.communicate(timeout=240)[0])
-        for job in (third, second):
-            c.k.complete(job, 900)
-        c.training(first, stored)
+        c.k.complete(third, 900)
+        until("the first Job's admission", lambda: not c.k.job(first)["spec"]["suspend"], 600)
         c.k.apply(*documents)
         expect(not c.k.job(first)["spec"]["suspend"], "applying the manifest again suspended a Job at work")
-        c.k.complete(first, 900)
+        for job in (first, second):
+            c.k.complete(job, 900)
     step = continued_from(c, first)
     expect(step == stored, f"step {stored} was stored at the preemption, and the Job went on from {step}")
     expect(c.failed(first) == 0, f".status.failed {c.failed(first)}")

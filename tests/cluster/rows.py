@@ -209,6 +209,7 @@ def same_run(c: Cluster) -> str:
     expect(summaries == ["summary.json"], f"summaries {summaries}")
     expect("Complete" in ends, f"both Jobs: {ends}")
     failures = [c.failed(job) for job in (first, second)]
+    expect(failures[0] == 0, f"the Job that was first was disturbed: failed {failures}")
     attempts = len({key.split("/")[1] for key in c.keys(run) if key.startswith("attempts/")})
     if c.undisturbed:
         expect(c.model(run) == c.undisturbed, "the final model is another one than that of the undisturbed run")
