@@ -19,8 +19,9 @@ class Place(NamedTuple):
 def first_difference(mine: StepSums, reference: StepSums) -> Place | None:
     """None where all steps are equal.  Both are of the same work.
 
-    A step computes forward, backward, slots, weights.  A loss that parts while everything before was equal was wrong going forward.  Else
-    the gradient of the last layer that parted was wrong first, since gradients come from the last layer; and weights whose slots are equal
+    A step computes forward, backward, slots, weights.  A loss that parts while everything before was equal was wrong going forward; so
+    were logits, if gradients of several layers part, the last one's among them, while the loss is equal once it is rounded.  Else the
+    gradient of the last layer that parted was wrong first, since gradients come from the last layer; and weights whose slots are equal
     were wrong in the update alone."""
     names = reference["names"]
     for step, (loss, sums) in enumerate(zip(mine["losses"], mine["sums"], strict=True)):
@@ -29,17 +30,24 @@ def first_difference(mine: StepSums, reference: StepSums) -> Place | None:
         if loss != reference["losses"][step]:
             return Place(step + 1, "forward", "loss", len(differing))
         if differing:
-            return Place(step + 1, *_within(differing), len(differing))
+            return Place(step + 1, *_within(differing, names), len(differing))
     return None
 
 
-def _within(differing: Sequence[str]) -> tuple[str, str]:
+def _within(differing: Sequence[str], names: Sequence[str]) -> tuple[str, str]:
     """(place, tensor) in a step whose loss was right."""
-    slots = [name for name in differing if name.startswith("slots/")]
-    if not slots:
+    parted = [name.rpartition("/")[2] for name in differing if name.startswith("slots/")]
+    if not parted:
         return "update", differing[0]
-    parameters = [name.rpartition("/")[2] for name in slots]
-    return "backward", f"gradients/{parameters[-1]}"
+    last_layer, layers = _layer(names[-1]), {_layer(name) for name in parted}
+    if last_layer in layers and len(layers) > 1:
+        return "forward", "logits"
+    return "backward", f"gradients/{parted[-1]}"
+
+
+def _layer(name: str) -> str:
+    """Of a parameter, or of its slot."""
+    return name.rpartition("/")[2].rpartition(".")[0]
 
 
 def first_operation(mine: Sequence[Operation], reference: Sequence[Operation]) -> str:

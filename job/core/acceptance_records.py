@@ -71,7 +71,7 @@ class Deviation(TypedDict):
     place: str
     """`forward`, `backward` or `update`: the part of the step that parted first; `state`: weights or slots that no step had changed"""
     tensor: str
-    """that names the place, as an operation or a tensor is named; `loss` where the forward pass is all that is known"""
+    """that names the place, as an operation or a tensor is named; `loss` or `logits` where the forward pass is all that is known"""
     tensors: int
     """weights and slots that differed after that step"""
     again: bool

@@ -33,9 +33,9 @@ def stored(output: Path, name: str) -> Verdict:
 def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """(engine, folder) of a sound machine's verdict, `sound`."""
     output = tmp_path_factory.mktemp("accept")
-    result = accept(output, "--engine", request.param, "--run-id", "sound", "--rounds", "3", JOB_COMPLETION_INDEX="3", ALEXNET_NODE="n1")
+    result = accept(output, "--engine", request.param, "--run-id", "sound", "--rounds", "2", JOB_COMPLETION_INDEX="3", ALEXNET_NODE="n1")
     assert result.returncode == 0, result.stderr
-    assert "3 rounds of 20 steps, each with the same bits after every step" in result.stdout
+    assert "2 rounds of 20 steps, each with the same bits after every step" in result.stdout
     return request.param, output
 
 
@@ -49,7 +49,7 @@ def test_a_sound_machine_passes(sound: tuple[str, Path]) -> None:
     assert (found["index"], found["node"], found["engine"]) == (3, "n1", engine) == (started["index"], started["node"], started["engine"])
     assert [mode["mode"] for mode in found["modes"]] == ["bf16", "fp32"] == [mode["mode"] for mode in steps["modes"]]
     for mode, sums in zip(found["modes"], steps["modes"], strict=True):
-        assert (mode["rounds"], mode["deviant_rounds"], mode["deviations"]) == (3, 0, [])
+        assert (mode["rounds"], mode["deviant_rounds"], mode["deviations"]) == (2, 0, [])
         assert [tensor["name"] for tensor in mode["tensors"]] == ["loss", *sums["names"]]
         assert {len(tensor["intervals"]) for tensor in mode["tensors"]} == {10}
         assert mode["operations"][0]["name"] == "inputs"
@@ -63,19 +63,10 @@ def test_a_sound_machine_passes(sound: tuple[str, Path]) -> None:
     assert len((attempt / "verdict.json").read_bytes()) < 256_000
 
 
-def test_another_process_gives_the_same_bits(sound: tuple[str, Path]) -> None:
-    engine, output = sound
-    assert accept(output, "--engine", engine, "--run-id", "again", "--rounds", "1").returncode == 0
-    first, second = (stored(output, name) for name in ("sound", "again"))
-    assert [mode["digest"] for mode in first["modes"]] == [mode["digest"] for mode in second["modes"]]
-    assert [mode["state_sha256"] for mode in first["modes"]] == [mode["state_sha256"] for mode in second["modes"]]
-    assert (first["group"], first["work"]) == (second["group"], second["work"])
-
-
 def test_a_bit_that_flips_once_is_found(sound: tuple[str, Path]) -> None:
     """In the second round of the second precision: call 20 · 3 + 12 of a step, in the order bf16, fp32, bf16, fp32."""
     engine, output = sound
-    fault = {"kind": "flip", "place": "gradient", "tensor": "features.3.weight", "bit": 1, "element": 99, "step": 72}
+    fault = {"kind": "flip", "place": "gradient", "tensor": "features.3.weight", "bit": 20, "element": 99, "step": 72}
     result = accept(output, "--engine", engine, "--run-id", "flip", "--rounds", "3", fault=fault)
     assert result.returncode == 71, result.stderr
     found = stored(output, "flip")
@@ -85,14 +76,17 @@ def test_a_bit_that_flips_once_is_found(sound: tuple[str, Path]) -> None:
     assert bf16["deviations"] == []
     (deviation,) = fp32["deviations"]
     assert (deviation["round"], deviation["step"], deviation["again"], deviation["tensors"]) == (2, 12, False, 2)
-    assert fp32["digest"] == stored(output, "sound")["modes"][1]["digest"]  # of the two other rounds
+    good = stored(output, "sound")
+    assert [bf16["digest"], fp32["digest"]] == [mode["digest"] for mode in good["modes"]]  # of the two other rounds, in another process
+    assert [bf16["state_sha256"], fp32["state_sha256"]] == [mode["state_sha256"] for mode in good["modes"]]
+    assert (found["group"], found["work"]) == (good["group"], good["work"])
 
 
 def test_a_stuck_bit_gives_another_digest_and_its_operation_is_named(sound: tuple[str, Path]) -> None:
     """The machine agrees with itself: only others show it."""
     engine, output = sound
     fault = {"kind": "stuck", "place": "forward", "tensor": "features.3", "bit": 2, "channel": 5}
-    result = accept(output, "--engine", engine, "--run-id", "stuck", "--rounds", "2", fault=fault)
+    result = accept(output, "--engine", engine, "--run-id", "stuck", "--rounds", "1", fault=fault)
     assert result.returncode == 0, result.stderr
     for bad, good in zip(stored(output, "stuck")["modes"], stored(output, "sound")["modes"], strict=True):
         assert bad["digest"] != good["digest"]

@@ -7,6 +7,7 @@ planted anew, at another element, channel or step, and is compared with a sound 
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,19 +23,20 @@ from job.core.recipe import Recipe
 from job.data.sources import digits
 from job.engines import open_engine
 from job.engines.probe import open_probe
-from tests.support.planted.hardware import HELD, Fault, Planted, plant
+from tests.support.planted.hardware import Fault, Planted, plant
 
-SMALL = Recipe(batch_size=8, image_size=64, width=1 / 8, flip=False, learning_rate=0.01, clip_norm=0)
-STEPS, DRAWS = 24, 10
-FIRST, LAST = 7, 16
+SMALL = Recipe(batch_size=8, image_size=64, width=1 / 16, flip=False, learning_rate=0.003, clip_norm=0)
+PIXELS = 3 * 32 * 32
+STEPS, DRAWS = 12, 8
+FIRST, LAST = 6, 10
 """calls of `Network.step` of a draw between which a fault that happens once happens"""
 BITS = {
-    "float32": {"lowest": 0, "middle": 12, "exponent": 25, "highest": 30},
-    "bfloat16": {"lowest": 0, "middle": 3, "exponent": 9, "highest": 14},
+    "float32": {"lowest": 0, "middle": 12, "highest": 30},
+    "bfloat16": {"lowest": 0, "middle": 3, "highest": 14},
 }
-"""of the number in which a tensor is kept: of the mantissa the lowest and one in its middle; of the exponent one that makes 16 times as
-much, or as little, of the number; the highest, which makes it huge"""
-SPIKE_STEPS, SPIKE_DEVIATIONS = 6, 6.0
+"""of the number in which a tensor is kept: of the mantissa the lowest and one in its middle; of the exponent the highest, which makes a
+number below 2 huge, and a greater one tiny"""
+SPIKE_STEPS, SPIKE_DEVIATIONS = 5, 6.0
 """a detector of spikes: a loss above the mean of so many steps before by so many of their standard deviations"""
 
 
@@ -63,23 +65,30 @@ class Draw(TypedDict):
 
 
 def cases() -> dict[str, Case]:
-    found = {}
-    for kind, what in (("flip", "one bit of one number, once"), ("stuck", "a bit of one channel stuck at 1")):
-        for place, tensor in (
-            ("forward", "features.3"),
-            ("forward", "classifier.4"),
-            ("backward", "features.3"),
-            ("gradient", "features.3.weight"),
-            ("weights", "features.3.weight"),
-            ("slots", "features.3.weight"),
-        ):
-            if kind == "flip" or place not in HELD:
-                for bit in BITS["float32"]:
-                    found[f"{what}|{place}, {tensor}|{bit}"] = Case(Fault(kind=kind, place=place, tensor=tensor), bit)  # type: ignore[arg-type]
-    for bit in (0, 7):
-        found[f"one bit of one number, once|data, an image|{bit}"] = Case(Fault(kind="flip", place="data", bit=bit))
-    for tensor in ("features.3", "classifier.4"):
-        found[f"one wrong product of a sum, once|forward, {tensor}|drawn"] = Case(Fault(kind="product", place="forward", tensor=tensor))
+    """What|where|which bit → case."""
+    conv, dense, parameter = "features.3", "classifier.4", "features.3.weight"
+    once, largest, stuck, product = (
+        "one bit of any number, once",
+        "one bit of an image's largest number, once",
+        "one bit of a channel, always 1",
+        "one wrong product in a sum, once",
+    )
+    rows = [
+        (once, "flip", place, name, 0)
+        for place, name in (("forward", conv), ("forward", dense), ("backward", conv), ("gradient", parameter))
+    ]
+    rows += [(once, "flip", place, parameter, 0) for place in ("weights", "slots")]
+    rows += [(largest, "flip", "forward", name, -1) for name in (conv, dense)]
+    rows += [(stuck, "stuck", place, conv, 0) for place in ("forward", "backward")]
+    found = {
+        f"{what}|{place}, {name}|{bit}": Case(Fault(kind=kind, place=place, tensor=name, element=element), bit)  # type: ignore[arg-type]
+        for what, kind, place, name, element in rows
+        for bit in BITS["float32"]
+    }
+    for number, bit in ((0, "lowest"), (7, "highest")):
+        found[f"{once}|data, the stored image|{bit}"] = Case(Fault(kind="flip", place="data", bit=number))
+    for name in (conv, dense):
+        found[f"{product}|forward, {name}|any"] = Case(Fault(kind="product", place="forward", tensor=name))
     return found
 
 
@@ -108,40 +117,53 @@ class Bench:
             self._sound[precision] = sums, [float.fromhex(loss) for loss in sums["losses"]], result["operations"]
         return self._sound[precision]  # type: ignore[no-any-return]
 
-    def draws(self, case: Case, precision: str) -> Iterator[Draw]:
-        reference, losses, operations = self.sound(precision)
-        with planted(case.fault, self.module) as fault:
+    def draws(self, cases: list[Case], precision: str) -> Iterator[list[Draw]]:
+        """Of each of the cases, which differ in the bit only."""
+        self.sound(precision)  # before anything is planted
+        with planted(cases[0].fault, self.module) as fault:
             rounds = self.rounds(precision)
-            for number in range(DRAWS):
-                draw_anew(fault, case, precision, number)
-                rounds._network.place("train", self.work.data.train.images, self.work.data.train.labels)
-                outcome = rounds._train(STEPS)
-                place = first_difference(step_sums(rounds.mode, rounds.names, outcome), reference)
-                named = place.tensor if place else ""
-                if place and case.fault.kind == "stuck":
-                    named = first_operation(rounds._trace(1), operations) or named
-                last = float(outcome.losses[-1])
-                yield {
-                    "at": fault.done[0] if fault.done else 0,
-                    "found": place.step if place else 0,
-                    "place": place.place if place else "",
-                    "tensor": named,
-                    "spike": spikes(outcome.losses.tolist()) > spikes(losses),
-                    "last_loss": last if np.isfinite(last) else None,
-                    "sound_loss": losses[-1],
-                }
+            for case in cases:
+                found = []
+                for number in range(DRAWS):
+                    draw_anew(fault, case, precision, number, self.work)
+                    if case.fault.place == "data":
+                        rounds = self.rounds(precision)  # with sound images
+                    found.append(self.draw(rounds, fault, precision))
+                yield found
+
+    def draw(self, rounds: Rounds, planted: Planted, precision: str) -> Draw:
+        reference, losses, operations = self.sound(precision)
+        outcome = rounds._train(STEPS)
+        place = first_difference(step_sums(rounds.mode, rounds.names, outcome), reference)
+        named = place.tensor if place else ""
+        if place and planted.fault.kind == "stuck":
+            named = first_operation(rounds._trace(1), operations) or named
+        last = float(outcome.losses[-1])
+        return {
+            "at": planted.done[0] if planted.done else 0,
+            "found": place.step if place else 0,
+            "place": place.place if place else "",
+            "tensor": named,
+            "spike": spikes(outcome.losses.tolist()) > spikes(losses),
+            "last_loss": last if np.isfinite(last) else None,
+            "sound_loss": losses[-1],
+        }
 
 
-def draw_anew(planted: Planted, case: Case, precision: str, number: int) -> None:
-    """Another element, channel and step."""
+def draw_anew(planted: Planted, case: Case, precision: str, number: int, work: Work) -> None:
+    """Another element, channel and step.  A stored image is one that is used in that step or later: over a round of full length all are."""
     draw, fault = Random(f"{case} {number}"), case.fault
+    step = draw.randint(FIRST, LAST)
+    element = draw.randrange(1 << 30)
+    if fault.place == "data":
+        element = int(list(work.plans())[draw.randrange(step - 1, STEPS)].indices[number % SMALL.batch_size]) * PIXELS + element % PIXELS
     kept_as = "bfloat16" if precision == "bf16" and fault.place in ("forward", "backward") else "float32"
     planted.fault = replace(
         fault,
         bit=BITS[kept_as][case.bit] if case.bit else fault.bit,
-        element=draw.randrange(1 << 30),
+        element=-draw.randint(1, SMALL.batch_size) if fault.element < 0 else element,
         channel=number,
-        step=1 if fault.kind == "stuck" else draw.randint(FIRST, LAST),
+        step=1 if fault.kind == "stuck" else step,
     )
     planted.restart(number)
 
@@ -174,11 +196,16 @@ def planted(fault: Fault, module: Any) -> Iterator[Planted]:
 
 def main() -> None:
     bench = Bench(sys.argv[1])
-    found = {}
-    for argument in sys.argv[2:] or [f"{name}/{precision}" for name in CASES for precision in ("bf16", "fp32")]:
+    wanted = sys.argv[2:] or [f"{name}/{precision}" for name in CASES for precision in ("bf16", "fp32")]
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for argument in wanted:
         name, _, precision = argument.rpartition("/")
-        found[argument] = list(bench.draws(CASES[name], precision))
-        print(argument, [draw["found"] - draw["at"] if draw["found"] else None for draw in found[argument]], file=sys.stderr)
+        groups[name.rpartition("|")[0], precision].append(name)
+    found = {}
+    for (_, precision), names in groups.items():
+        for name, draws in zip(names, bench.draws([CASES[name] for name in names], precision), strict=True):
+            found[f"{name}/{precision}"] = draws
+            print(name, precision, [draw["found"] - draw["at"] if draw["found"] else None for draw in draws], file=sys.stderr, flush=True)
     print(json.dumps(found))
 
 

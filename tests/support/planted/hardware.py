@@ -28,7 +28,7 @@ class Fault:
     bit: int = 0
     """from the lowest; modulo the bits of a number.  Of a `product`: drawn for each"""
     element: int = 0
-    """of a `flip`: number in the framework's own layout, modulo how many there are"""
+    """of a `flip`: number in the framework's own layout, modulo how many there are; -N: the largest of the N-th image of the batch"""
     channel: int = 0
     """of a `stuck` bit"""
     step: int = 1
@@ -81,6 +81,10 @@ def changed(words: Any, planted: Planted, channel_axis: int) -> None:
         chosen[channel_axis] = position % words.shape[channel_axis]  # type: ignore[call-overload]
         words[tuple(chosen)] |= mask
     else:
+        if position < 0:
+            image = -position - 1
+            numbers = words[image].view(np.float32) if words.itemsize == 4 else (words[image].astype(np.uint32) << 16).view(np.float32)
+            position = image * numbers.size + int(numbers.argmax())
         words[np.unravel_index(position % words.size, words.shape)] ^= mask
 
 
@@ -209,7 +213,10 @@ class Tensorflow(Engine):
         tf = self.module.tf
         on, position, bit, a, b = tf.unstack(tf.identity(self.state))
         size, shape = int(np.prod(tensor.shape)), tuple(tensor.shape)
-        here = tf.reshape(tf.equal(tf.range(size, dtype=tf.int64), position % size), shape) & (on > 0)
+        image = tf.maximum(-position - 1, 0)
+        largest = tf.argmax(tf.reshape(tensor, (shape[0], -1))[image]) + image * (size // shape[0])
+        position = tf.where(position < 0, largest, position % size)
+        here = tf.reshape(tf.equal(tf.range(size, dtype=tf.int64), position), shape) & (on > 0)
         if self.fault.kind == "product":
             x, w = (tf.cast(tf.reshape(factor, (-1,)), tf.float32) for factor in factors)
             product = tf.gather(x, a % int(x.shape[0])) * tf.gather(w, b % int(w.shape[0]))

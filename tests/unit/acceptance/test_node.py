@@ -27,7 +27,7 @@ sys.modules[__name__] = Nvml(
     ]
 )
 """
-RECIPE = Recipe(name="accept", batch_size=8, image_size=64, width=1 / 16, flip=False, learning_rate=0.01, clip_norm=0)
+RECIPE = Recipe(name="accept", batch_size=8, image_size=64, width=1 / 16, flip=False, learning_rate=0.003, clip_norm=0)
 
 
 @pytest.fixture
