@@ -231,6 +231,8 @@ class CheckpointState(TypedDict):
     """that wrote the checkpoint: `torch` or `tensorflow`; either reads it"""
     ledger: TimeLedgerState
     """where the time went that led here, over all attempts"""
+    nondeterministic: Later[list[str]]
+    """operations without a deterministic kernel that the attempt that finished it used; where there is one, the run is not reproducible"""
     contributions: Later[list[ContributionRecord]]
     """which attempts took the steps that led here, in order"""
 

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from job.core import metrics
 from job.core.architecture import Architecture
 from job.core.exits import JobError
-from job.core.identity_records import Environment
 from job.core.recipe import Recipe
 from job.core.records import EpochLine, Summary
 from job.core.sampling import permutation, plan
 from job.core.schedule import learning_rate
 from job.core.time_ledger import TimeLedger
 from job.data.dataset import Dataset
-from job.engines import Network, SplitName, evaluate
+from job.engines import Engine, Network, SplitName, evaluate
 from job.storage.errors import StoreError
 from job.training.attempt import Attempt
 from job.training.checkpointer import Checkpointer
@@ -47,7 +46,7 @@ class Training:
         self,
         *,
         attempt: Attempt,
-        environment: Environment,
+        engine: Engine,
         network: Network,
         recipe: Recipe,
         architecture: Architecture,
@@ -60,7 +59,7 @@ class Training:
         joules: Callable[[], float | None],
         show: Callable[[int, int, float, float, float], None],
     ) -> None:
-        self.attempt, self.environment, self.network = attempt, environment, network
+        self.attempt, self.engine, self.network = attempt, engine, network
         self.recipe, self.architecture = recipe, architecture
         self.data, self.options, self.progress, self.ledger = data, options, progress, ledger
         self.checkpointer, self.pace, self.show = checkpointer, pace, show
@@ -224,7 +223,8 @@ class Training:
             run=self.attempt.run,
             record=self.attempt.record,
             claim=self.attempt.claim,
-            environment=self.environment,
+            environment=self.engine.environment(),
+            nondeterministic=self.engine.nondeterministic,
             contributions=self.attempt.contributions(),
             recipe=self.recipe,
             architecture=self.architecture,

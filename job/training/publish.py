@@ -42,6 +42,8 @@ class Outcome:
     record: RunRecord
     claim: Claim
     environment: Environment
+    nondeterministic: list[str]
+    """operations without a deterministic kernel that this attempt used"""
     contributions: list[ContributionRecord]
     """which attempts took the steps, this one last"""
     recipe: Recipe
@@ -142,6 +144,7 @@ def _summary(outcome: Outcome, rows: list[AttemptRow]) -> Summary:
             resources=outcome.resources,
         ),
         "findings": findings(time=outcome.time, rows=rows, checkpoint=checkpoint, epochs=epochs, tested=chosen["epoch"]),
+        "nondeterministic": outcome.nondeterministic,
         "contributions": outcome.contributions,
         "attempt": outcome.run.attempt,
         "final": {},

@@ -146,7 +146,7 @@ def lead(
                 network = SharedNetwork(network, leader, job.hosts)
         training = Training(
             attempt=at_work,
-            environment=engine.environment(),
+            engine=engine,
             network=network,
             recipe=recipe,
             architecture=job.architecture,

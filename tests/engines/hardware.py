@@ -95,6 +95,10 @@ def cases() -> dict[str, Case]:
 CASES = cases()
 
 
+def work() -> Work:
+    return Work(recipe=SMALL, seed=3, steps=STEPS, data=digits())
+
+
 class Bench:
     """One engine with its sound rounds."""
 
@@ -102,11 +106,11 @@ class Bench:
         self.engine = open_engine(name, device="cpu", threads=1)
         self.module = import_module(f"job.engines.{name}_engine")
         self.probe = open_probe(self.engine)
-        self.work = Work(recipe=SMALL, seed=3, steps=STEPS, data=digits())
         self._sound: dict[str, Any] = {}
 
     def rounds(self, precision: str) -> Rounds:
-        return Rounds(self.engine, self.probe, self.work, precision, lambda text: None)  # type: ignore[arg-type]
+        """With images of its own: on a CPU the network uses the array itself."""
+        return Rounds(self.engine, self.probe, work(), precision, lambda text: None)  # type: ignore[arg-type]
 
     def sound(self, precision: str) -> tuple[Any, Any, Any]:
         """(sums, losses, operations)."""
@@ -125,7 +129,7 @@ class Bench:
             for case in cases:
                 found = []
                 for number in range(DRAWS):
-                    draw_anew(fault, case, precision, number, self.work)
+                    draw_anew(fault, case, precision, number)
                     if case.fault.place == "data":
                         rounds = self.rounds(precision)  # with sound images
                     found.append(self.draw(rounds, fault, precision))
@@ -150,13 +154,13 @@ class Bench:
         }
 
 
-def draw_anew(planted: Planted, case: Case, precision: str, number: int, work: Work) -> None:
+def draw_anew(planted: Planted, case: Case, precision: str, number: int) -> None:
     """Another element, channel and step.  A stored image is one that is used in that step or later: over a round of full length all are."""
     draw, fault = Random(f"{case} {number}"), case.fault
     step = draw.randint(FIRST, LAST)
     element = draw.randrange(1 << 30)
     if fault.place == "data":
-        element = int(list(work.plans())[draw.randrange(step - 1, STEPS)].indices[number % SMALL.batch_size]) * PIXELS + element % PIXELS
+        element = int(list(work().plans())[draw.randrange(step - 1, STEPS)].indices[number % SMALL.batch_size]) * PIXELS + element % PIXELS
     kept_as = "bfloat16" if precision == "bf16" and fault.place in ("forward", "backward") else "float32"
     planted.fault = replace(
         fault,

@@ -80,5 +80,6 @@ def summary(**changes: Any) -> Summary:
         "contributions": [],
         "speeds": [],
         "findings": [],
+        "nondeterministic": [],
     }
     return {**facts, **committed(), **changes}  # type: ignore[typeddict-item]

@@ -56,6 +56,9 @@ def test_a_promise_that_is_broken():
     )
     assert "another seed" not in found.verdict
     assert found.irreproducible == {"a | b": "1,824 of 10,000 predictions"}
+    unpromised = results("b", noise=3)
+    unpromised.summary["nondeterministic"] = ["put_"]
+    assert compare([results("a"), unpromised]).irreproducible == {}
     a = results("a")
     found = compare([a, dataclasses.replace(results("b"), logits=a.logits * np.float32(1.0001)), *seeds("tensorflow", noise=9)])
     assert found.irreproducible == {"a | b": "the logits, though no prediction"}
