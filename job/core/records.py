@@ -231,8 +231,6 @@ class CheckpointState(TypedDict):
     """that wrote the checkpoint: `torch` or `tensorflow`; either reads it"""
     ledger: TimeLedgerState
     """where the time went that led here, over all attempts"""
-    nondeterministic: Later[list[str]]
-    """operations without a deterministic kernel that the attempt that finished it used; where there is one, the run is not reproducible"""
     contributions: Later[list[ContributionRecord]]
     """which attempts took the steps that led here, in order"""
 
@@ -383,6 +381,8 @@ class Committed(TypedDict):
 class Summary(TrainingFacts, Efficiency, Committed):
     """summary.json: the final figures; its presence says that the run is complete."""
 
+    nondeterministic: Later[list[str]]
+    """operations without a deterministic kernel that the attempt that finished it used; where there is one, the run is not reproducible"""
     contributions: Later[list[ContributionRecord]]
     """which attempts took the steps of the run, in order; the last of them wrote the results"""
     findings: list[Finding]

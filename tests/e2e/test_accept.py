@@ -128,3 +128,12 @@ def test_sigterm_ends_its_processes_and_leaves_no_verdict(tmp_path: Path) -> Non
     process.stderr.read()  # its end comes when the GPU's process is gone, too
     (attempt,) = (tmp_path / "stopped").iterdir()
     assert [path.name for path in attempt.iterdir()] == ["started.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "tensorflow"])
+def test_a_hundred_sound_rounds_raise_no_alarm(engine: str, tmp_path: Path) -> None:
+    result = accept(tmp_path, "--engine", engine, "--run-id", "long", "--rounds", "100")
+    assert result.returncode == 0, result.stdout
+    for mode in stored(tmp_path, "long")["modes"]:
+        assert (mode["rounds"], mode["deviant_rounds"]) == (100, 0)

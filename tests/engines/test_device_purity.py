@@ -33,6 +33,11 @@ def test_steps_and_evaluation_stay_on_the_device(engine, recipe):
     assert complaints(engine)[recipe] == []
 
 
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_checksums_and_patterns_stay_on_the_device(engine):
+    assert complaints(engine)["checksums"] == []
+
+
 def test_tensorflow_traces_a_step_once_for_each_image_size_and_the_evaluation_once():
     assert complaints("tensorflow")["traced once"] == []
 
