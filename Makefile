@@ -7,7 +7,7 @@ EXTRAS_installed := torch,tensorflow,onnx,examples,demo,dev
 EXTRAS_demo := torch,tensorflow,demo
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help venv demo lint test test-slow bench s3 lock build push e2e-cluster reproduce clean
+.PHONY: help venv demo lint test test-slow bench scaling s3 lock build push e2e-cluster reproduce clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-slow: $(STAMP) ## the long tests: many kills, two attempts, outages, images
 
 bench: $(STAMP) ## on a quiet machine, 20 minutes: what the job reaches beside what people run instead; JSON=FILE keeps the figures
 	$(PY) -m tools.bench $(if $(JSON),--json '$(JSON)')
+
+scaling: $(STAMP) ## ten minutes: the same bytes from 1, 2 and 4 workers and through torchrun, as the table of docs/scaling.md
+	$(PY) -m tools.scaling docs/scaling.md
 
 s3: $(DEMO) ## an S3 server on loopback for experiments; prints the variables to export
 	$(PY) -m tests.support.servers

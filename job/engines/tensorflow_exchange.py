@@ -5,6 +5,7 @@ Reads side by side with `torch_exchange.py`.
 
 import itertools
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ from job.engines.exchange import JOIN_SECONDS, Exchange
 
 EVERYONE = 1_000
 """key of the group of all workers; those of the pairs follow"""
+HEALTH_SECONDS = 2.0
+"""between two questions for the health of the others, and for which an answer is waited"""
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -47,6 +50,8 @@ class TensorflowExchange(Exchange):
             ) from error
         for number, handler in handlers.items():  # TensorFlow has put its own in the place of SIGTERM's
             signal.signal(number, handler)
+        self._closing = threading.Event()
+        threading.Thread(target=self._watch, name="workers' health", daemon=True).start()
 
     def _open(self, place: Place) -> None:
         context.context().configure_coordination_service(
@@ -98,7 +103,25 @@ class TensorflowExchange(Exchange):
         return found
 
     def close(self) -> None:
-        pass
+        self._closing.set()
+
+    def _watch(self) -> None:
+        """Abort what waits for a worker that was killed.  The coordination service notices that too, but only as it does a frozen one."""
+        others = [rank for rank in range(self.place.workers) if rank != self.place.rank]
+        failures = dict.fromkeys(others, 0)
+        while not self._closing.wait(HEALTH_SECONDS):
+            for rank in others:
+                task = f"/job:worker/replica:0/task:{rank}"
+                try:
+                    context.context().check_collective_ops_peer_health(task, timeout_in_ms=int(1000 * HEALTH_SECONDS))
+                    failures[rank] = 0
+                except (tf.errors.UnavailableError, tf.errors.FailedPreconditionError):
+                    failures[rank] += 1
+                except tf.errors.OpError:  # a slow one, or an end that is under way
+                    pass
+                if failures[rank] == 2 and not self._closing.is_set():
+                    context.context().abort_collective_ops(tf.errors.UNAVAILABLE, f"worker {rank} is gone")
+                    return
 
     @contextmanager
     def _missing_nobody(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.support.commands import Process, alexnet, environment, train
+from tests.support.commands import TINY, Process, alexnet, environment, train
 from tests.support.workers import ENGINES, bytes_of, claim, worker_process
 
 SHORT = ("--subset", "256", "--epochs", "1", "--checkpoint-steps", "4", "--shards", "4")
@@ -37,29 +37,40 @@ def test_two_workers_leave_the_bytes_of_one(one_worker):
     assert "workers" not in claim(output, "one")
 
 
-def test_a_worker_with_other_data_is_named(one_worker):
-    """Each with its own code, within seconds."""
-    engine, output = one_worker
-    if engine == "tensorflow":
-        pytest.skip("the same code: once is enough")
+def two_workers(module, output, run, *more):
+    """As torchrun would start them: their exit codes, what they said, and the seconds that it took.  `more`: words of each."""
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(random.randrange(20_000, 30_000)), "LOCAL_WORLD_SIZE": "2"}
-    words = ("--data", "digits", "--recipe", "digits", "--width", "0.0625", "--threads", "1", *SHORT)
-    command = [sys.executable, "-m", "job", "train", "--engine", engine, "--output", str(output), "--run-id", "odd", *words]
+    words = ["--engine", "torch", "--output", str(output), "--run-id", run, *TINY, *SHORT]
     begun = time.monotonic()
     workers = [
         subprocess.Popen(
-            [*command, "--seed", str(rank)],
+            [sys.executable, "-m", module, "train", *words, *more[rank]],
             stderr=subprocess.PIPE,
             text=True,
             env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **place),
         )
         for rank in range(2)
     ]
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [75, 78], said
-    assert time.monotonic() - begun < 60
+    said = [worker.communicate(timeout=200)[1] for worker in workers]
+    return [worker.returncode for worker in workers], said, time.monotonic() - begun
+
+
+def test_a_worker_with_another_seed_is_named(tmp_path):
+    """Each with its own code, within seconds."""
+    codes, said, seconds = two_workers("job", tmp_path, "odd", (), ("--seed", "1"))
+    assert codes == [75, 78], said
+    assert seconds < 60
     assert "worker 1 on" in said[0]
     assert "seed: 0 stored, 1 asked for" in said[0]
+
+
+@pytest.mark.slow
+def test_a_worker_that_computes_wrongly_is_named(tmp_path):
+    codes, said, _ = two_workers("tests.support.flipping", tmp_path, "flipped", (), ())
+    assert codes == [71, 71], said
+    assert all("after step 8 worker 1 (" in text and "has other weights than the others" in text for text in said)
+    checkpoints = [path.name[:13] for path in (tmp_path / "flipped" / "checkpoints").iterdir()]
+    assert checkpoints == ["step-00000004"]
 
 
 @pytest.mark.parametrize(
