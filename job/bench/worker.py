@@ -13,7 +13,8 @@ from job.bench.turns import Reply, Stages, replies, serve, timed
 from job.core.initial import initial_weights
 from job.core.recipe import Recipe
 from job.core.sampling import permutation, plan
-from job.engines import Engine, Network, open_engine, translated
+from job.engines import ALONE, Engine, Network, open_engine, translated
+from job.engines.exchange import Exchange
 from job.engines.probe import Probe, open_probe
 
 IMAGES = 50_000
@@ -26,10 +27,10 @@ PRODUCT_SECONDS = 0.5
 class Worker:
     """A network whose first step is done."""
 
-    def __init__(self, engine: Engine, recipe: Recipe, stages: Stages) -> None:
+    def __init__(self, engine: Engine, recipe: Recipe, stages: Stages, exchange: Exchange = ALONE) -> None:
         self.recipe = recipe.with_values({"precision": engine.resolve(recipe.precision)})
         self.architecture = recipe.architecture()
-        self.network = loaded(engine, self.recipe)
+        self.network = loaded(engine, self.recipe, exchange)
         self.order = permutation(0, 0, max(IMAGES, recipe.batch_size))
         stages.end("network")
         self.taken = 0
@@ -75,10 +76,10 @@ class Worker:
         return {"kernels": self.probe.kernels(run), "seconds": took}
 
 
-def loaded(engine: Engine, recipe: Recipe) -> Network:
+def loaded(engine: Engine, recipe: Recipe, exchange: Exchange) -> Network:
     """A network with initial weights and random images, on the device."""
     architecture = recipe.architecture()
-    network = engine.network(recipe, architecture)
+    network = engine.network(recipe, architecture, exchange=exchange)
     generator = np.random.Generator(np.random.PCG64(0))
     count = max(IMAGES, recipe.batch_size)
     network.place("train", generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), (np.arange(count) % 10).astype(np.uint8))

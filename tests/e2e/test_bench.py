@@ -63,6 +63,16 @@ def test_the_way_to_the_first_step(tmp_path: Path) -> None:
     assert [*found["others"]] == ["first_step"]
 
 
+def test_two_workers_beside_one(tmp_path: Path) -> None:
+    found = bench(tmp_path, "--engine", "torch", "workers")
+    one = found["workers"]["torch"]
+    assert one["pair_over_one"]["median"] == pytest.approx(one["step_seconds"]["median"] / one["pair_step_seconds"]["median"], rel=0.9)
+    assert 0 < one["exchange_share"]["least"] <= one["exchange_share"]["greatest"] < 1
+    assert [*one["shards_over_one"]] == ["2", "4", "8"]
+    assert all(cost["least"] > 0 for cost in one["shards_over_one"].values())
+    assert one["pair_peak_host_memory_bytes"] > one["peak_host_memory_bytes"] > 3e8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "tensorflow"])
 def test_everything_that_make_bench_measures(engine: str, tmp_path: Path) -> None:
@@ -77,3 +87,4 @@ def test_everything_that_make_bench_measures(engine: str, tmp_path: Path) -> Non
         assert one["cpu_seconds_per_image"]["median"] > 0
     assert 0 < ours["checkpoint_stall"]["median"] < 0.1
     assert found["stores"]["runs"]["runs"] == 40
+    assert found["workers"][engine]["exchange_share"]["median"] > 0

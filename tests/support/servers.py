@@ -48,7 +48,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.key, self.secret = _credentials()
         self.reader_key, self.reader_secret = _credentials()
-        self.ports = _free_ports(ports)
+        self.ports = free_ports(ports)
         self._command, self._variables = command, variables
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -228,7 +228,7 @@ def _identities(server: Server) -> Path:
     return path
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Below 32768, from where the system takes the ports of outgoing connections: one of those may be busy a moment later."""
     found: set[int] = set()
     while len(found) < count:

@@ -1,7 +1,7 @@
 """`make bench`: everything below in one run of less than 20 minutes on two cores; a table for people and JSON for programs.
 
 python -m tools.bench                          everything
-python -m tools.bench steps first_step         some parts: steps, programs, first_step, stores
+python -m tools.bench steps first_step         some parts: steps, programs, workers, first_step, stores
 python -m tools.bench --quick --engine torch   small, to see whether it works
 """
 
@@ -17,11 +17,11 @@ from job.analysis.formatting import columns, percent
 from job.bench.machine import Machine, Neighbours, describe, objection
 from job.bench.page import machine_text
 from job.telemetry.cgroup import usable_cpus
-from tools.bench import jobs, steps, stores
+from tools.bench import jobs, steps, stores, workers
 from tools.bench.plan import ENGINES, Clock, Plan, full, quick, reported
 from tools.bench.wanted import rows, table
 
-PARTS = ("steps", "programs", "first_step", "stores")
+PARTS = ("steps", "programs", "workers", "first_step", "stores")
 Found = dict[str, Any]
 
 
@@ -58,6 +58,7 @@ def measure(plan: Plan, machine: Machine, parts: Sequence[str]) -> Iterator[Foun
         actions: dict[str, Callable[[], Found]] = {
             "steps": lambda: steps.measure(plan, threads, say),
             "programs": lambda: jobs.measure(plan, threads, pace(), data, say),
+            "workers": lambda: workers.measure(plan, threads, say),
             "first_step": lambda: jobs.first_steps(plan, data, say),
             "stores": lambda: stores.measure(plan, say),
         }
@@ -85,7 +86,7 @@ def page(report: Found) -> str:
 
 
 def figures(report: Found) -> list[list[str]]:
-    """Each as median (least … greatest); quotients stand in the other table."""
+    """Each as median (least … greatest); quotients with a wish stand in the other table."""
     found = [["", "images/s", "CPU time of an image", "peak host memory"]]
     for name, one in report.get("steps", {}).items():
         for which, label in (("", "our bare step"), ("plain_", "plain step")):
@@ -98,6 +99,12 @@ def figures(report: Found) -> list[list[str]]:
     for name, one in report.get("steps", {}).items():
         peak = {key: value / 1e9 for key, value in one["product_flop_per_second"].items()}
         found.append([f"{name}: products of matrices", f"{_spread(peak)} GFLOP/s", "", ""])
+    for engine, one in report.get("workers", {}).items():
+        memory = f"{one['pair_peak_host_memory_bytes'] / 1e9:.2f} GB"
+        found.append([f"{engine}: two workers ÷ one with all threads", _quotient(one["pair_over_one"]), "", memory])
+        found.append([f"{engine}: exchange's share of a step of two workers", _quotient(one["exchange_share"]), "", ""])
+        for shards, cost in one["shards_over_one"].items():
+            found.append([f"{engine}: a step of {shards} shards ÷ of one, one worker", _quotient(cost), "", ""])
     for engine, one in report.get("first_step", {}).items():
         stages = ", ".join(f"{stage} {one[stage]:.1f} s" for stage in ("imports", "data", "compile"))
         found.append(
@@ -112,6 +119,10 @@ def figures(report: Found) -> list[list[str]]:
 
 def _spread(found: Found) -> str:
     return f"{found['median']:.1f} ({found['least']:.1f} … {found['greatest']:.1f})"
+
+
+def _quotient(found: Found) -> str:
+    return f"{found['median']:.2f} ({found['least']:.2f} … {found['greatest']:.2f})"
 
 
 def _milliseconds(found: Found) -> str:
