@@ -32,12 +32,18 @@ def bandwidth(probe: Probe, size: int) -> Bandwidth:
 def patterns(probe: Probe, size: int, sign: Callable[[str], None], seconds: float) -> MemoryTest:
     """Write each pattern to `size` bytes, all of them before the first is read again, for as long as there is time for another."""
     block = min(size, BLOCK_BYTES) // 4
+    count = size // (4 * block)
     wrong = done = 0
     begun = time.monotonic()
     for factor, value in PATTERNS:
         if time.monotonic() - begun < seconds:
-            held = [probe.pattern(block, factor, value ^ number) for number in range(size // (4 * block))]
-            wrong += sum(probe.wrong_words(one, factor, value ^ number) for number, one in enumerate(held))
+            wrong += wrong_words(probe, block, count, factor, value)
             done += 1
             sign(f"memory, pattern {done} of {len(PATTERNS)}")
-    return {"bytes": size // (4 * block) * 4 * block, "patterns": done, "wrong_words": wrong}
+    return {"bytes": count * 4 * block, "patterns": done, "wrong_words": wrong}
+
+
+def wrong_words(probe: Probe, block: int, count: int, factor: int, value: int) -> int:
+    """Of one pattern in `count` blocks of `block` words, which are free again at the end."""
+    held = [probe.pattern(block, factor, value ^ number) for number in range(count)]
+    return sum(probe.wrong_words(one, factor, value ^ number) for number, one in enumerate(held))
