@@ -155,7 +155,9 @@ def refusals(c: Cluster) -> str:
     why = []
     for engine in ("torch", "tf"):
         documents = ours(read(f"k8s/{engine}-job.yaml"))
-        documents[-1]["spec"]["template"]["spec"]["containers"][0]["args"].append("--data=digits")  # pods may have no way to the internet
+        train = documents[-1]["spec"]["template"]["spec"]["containers"][0]
+        train["args"].append("--data=digits")  # pods may have no way to the internet
+        train["resources"]["requests"]["cpu"] = "100m"
         message = counted(c, c.start(documents), 71)
         expect("sees no usable GPU" in message, f"the message does not say why: {message[-300:]}")
         why.append(next(line for line in message.splitlines() if "GPU" in line))
