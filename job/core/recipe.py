@@ -28,6 +28,7 @@ ALSO_CALLED = {
     **dict.fromkeys(("grad_clip", "gradient_clip_val", "clipnorm"), "clip_norm"),
     **dict.fromkeys(("dtype", "amp"), "precision"),
     "eps": "epsilon",
+    **dict.fromkeys(("ema", "ema_momentum", "model_ema_decay"), "ema_decay"),
     **dict.fromkeys(("val", "val_split"), "validation"),
     **dict.fromkeys(("betas", "beta_1"), "beta1"),
 }
@@ -66,6 +67,9 @@ class Recipe:
     flip: bool = True
     """Whether to mirror each training image left to right with probability 1/2. Turn it off where that changes the class, as
     for digits."""
+    cutout: int = 0
+    """Side in pixels, 0 (off) to 32, of a square in each training image that gets the mean colour, at a random place and partly outside
+    of the image. Turn it on, with 8 to 16, against overfitting."""
     normalization: Literal["cifar10", "half", "imagenet", "per-image"] = "cifar10"
     """Mean and standard deviation by which pixel values are normalised: those of CIFAR-10, 0.5 and 0.5, those of ImageNet, or each
     image's own. Choose `imagenet` for weights that were pretrained on it."""
@@ -104,6 +108,9 @@ class Recipe:
     """Factor, at least 0, of each weight that is added to its gradient; biases are left out. Raise it against overfitting."""
     clip_norm: float = 2.0
     """Largest global norm of the gradient; larger ones are scaled down to it, and 0 turns clipping off. Lower it if the loss diverges."""
+    ema_decay: float = 0.0
+    """Decay per step of an exponential moving average of the weights, 0 (off) to below 1. The average is what is tested and stored as the
+    model. Turn it on, with 0.999, against the noise of the last steps."""
     label_smoothing: float = 0.1
     """Share of each target, 0 to below 1, spread evenly over all classes. Raise it against overconfident predictions."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -126,10 +133,11 @@ class Recipe:
         self._check_smaller_sizes()
         self._require("width", 0 < self.width <= 8, "a number above 0, at most 8")
         self._require("validation", self.validation >= 0, "a whole number of at least 0")
+        self._require("cutout", 0 <= self.cutout <= 32, "a whole number from 0 to 32")
         self._require("dropout", 0 <= self.dropout < 1, "a number from 0, below 1")
         self._require("learning_rate", self.learning_rate > 0, "a number above 0")
         self._require("epsilon", self.epsilon > 0, "a number above 0")
-        for field in ("momentum", "beta1", "beta2", "label_smoothing"):
+        for field in ("momentum", "beta1", "beta2", "ema_decay", "label_smoothing"):
             self._require(field, 0 <= getattr(self, field) < 1, "a number from 0, below 1")
         for field in ("warmup", "pretrained_rate"):
             self._require(field, 0 <= getattr(self, field) <= 1, fraction)
@@ -186,6 +194,11 @@ class Recipe:
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the optimiser's state tensors; each parameter has one of each."""
+        return (*self.update_slots, "trained") if self.ema_decay else self.update_slots
+
+    @property
+    def update_slots(self) -> tuple[str, ...]:
+        """Those of the update rule, which begin with zeros.  `trained` is the weight itself, where the model holds its average."""
         return ("momentum",) if self.optimizer == "sgd" else ("first_moment", "second_moment")
 
     @property

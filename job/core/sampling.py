@@ -15,6 +15,7 @@ from job.core.architecture import Architecture
 from job.core.recipe import Recipe
 from job.core.schedule import image_size
 
+IMAGE_SIDE = 32
 CROP_PADDING = 4
 OFFSETS = 2 * CROP_PADDING + 1
 """A crop starts at one of 9 rows and one of 9 columns of the padded image."""
@@ -35,6 +36,7 @@ class Purpose(IntEnum):
     WEIGHTS = 4
     VALIDATION = 5
     IMAGES = 6
+    CUTOUT = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class StepPlan:
     """(B,) number of the matrix in `selections()` that crops the rows"""
     columns: NDArray[np.int64]
     """(B,) number of the matrix in `selections()` that crops and flips the columns"""
+    centres: NDArray[np.int64]
+    """(2, B) row and column of the centre of the square that is cut out; zeros where the recipe has no cutout"""
     dropout: NDArray[np.uint32]
     """(dropout layers, B) the row keys of `job.core.dropout`"""
     image_size: int
@@ -57,7 +61,8 @@ class StepPlan:
         size = len(self.indices) // shards
         part = slice(number * size, (number + 1) * size)
         indices, rows, columns = self.indices[part], self.rows[part], self.columns[part]
-        return replace(self, indices=indices, rows=rows, columns=columns, dropout=self.dropout[:, part])
+        centres, keys = self.centres[:, part], self.dropout[:, part]
+        return replace(self, indices=indices, rows=rows, columns=columns, centres=centres, dropout=keys)
 
 
 def bits(seed: int, purpose: Purpose, count: int, *, major: int = 0, minor: int = 0) -> NDArray[np.uint64]:
@@ -86,13 +91,15 @@ def plan(recipe: Recipe, architecture: Architecture, seed: int, order: NDArray[n
     batch = recipe.batch_size
     draw = bits(seed, Purpose.AUGMENTATION, batch, major=epoch, minor=step)
     centre = np.full(batch, CROP_PADDING, dtype=np.int64)
-    rows, columns = (_scaled(draw, 0), _scaled(draw, 24)) if recipe.crop else (centre, centre)
+    rows, columns = (_scaled(draw, 0, OFFSETS), _scaled(draw, 24, OFFSETS)) if recipe.crop else (centre, centre)
     flips = (draw >> np.uint64(63)).astype(np.int64) if recipe.flip else np.zeros(batch, dtype=np.int64)
+    holes = bits(seed, Purpose.CUTOUT, batch, major=epoch, minor=step) if recipe.cutout else np.zeros(batch, np.uint64)
     step_of_run = len(order) // batch * epoch + step
     return StepPlan(
         indices=order[step * batch : (step + 1) * batch],
         rows=rows,
         columns=columns + OFFSETS * flips,
+        centres=np.stack([_scaled(holes, 0, IMAGE_SIDE), _scaled(holes, 24, IMAGE_SIDE)]),
         dropout=np.stack([row_keys(seed, step_of_run, layer, batch) for layer in range(len(architecture.dropouts))]),
         image_size=image_size(recipe, epoch, recipe.epochs),
     )
@@ -134,6 +141,19 @@ def selections(size: int = 32) -> NDArray[np.float32]:
     return matrices
 
 
+def squares(side: int, size: int = IMAGE_SIDE) -> NDArray[np.float32]:
+    """(size, size) zeros and ones: row i has ones where a square of `side` pixels with its centre at i lies, cut at the borders."""
+    begin = np.arange(size)[:, None] - side // 2
+    pixel = np.arange(size)[None, :]
+    return ((begin <= pixel) & (pixel < begin + side)).astype(np.float32)
+
+
+def mean_colour(normalization: str) -> NDArray[np.float32]:
+    """(3, 1, 1) pixel values that normalisation turns into zeros, but for rounding; image by image there is no such colour: grey."""
+    mean, _ = NORMALIZATION.get(normalization, NORMALIZATION["half"])
+    return 255 * np.array(mean, dtype=np.float32).reshape(3, 1, 1)
+
+
 def resize_matrix(source: int, target: int) -> NDArray[np.float64]:
     """(target, source) bilinear interpolation with half-pixel centres, as `tf.image.resize` and
     `F.interpolate(align_corners=False)` compute it without antialiasing."""
@@ -154,10 +174,10 @@ def pool_matrix(source: int, target: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _scaled(draw: NDArray[np.uint64], shift: int) -> NDArray[np.int64]:
-    """24 bits of each word, starting at bit `shift`, scaled to 0 … OFFSETS - 1."""
+def _scaled(draw: NDArray[np.uint64], shift: int, count: int) -> NDArray[np.int64]:
+    """24 bits of each word, starting at bit `shift`, scaled to 0 … count - 1."""
     part = (draw >> np.uint64(shift)) & np.uint64(0xFFFFFF)
-    return ((part * np.uint64(OFFSETS)) >> np.uint64(24)).astype(np.int64)
+    return ((part * np.uint64(count)) >> np.uint64(24)).astype(np.int64)
 
 
 def _halves(words: NDArray[np.uint64]) -> NDArray[np.uint32]:

@@ -1,4 +1,5 @@
-"""What changes in the course of a training: the learning rate of each step, with factors for single layers, and the image size."""
+"""What changes in the course of a training: the learning rate of each step, with factors for single layers, the image size, the
+decay of an average."""
 
 from fractions import Fraction
 from math import cos, floor, pi
@@ -24,6 +25,12 @@ def rate_factors(recipe: Recipe, architecture: Architecture) -> dict[str, float]
     head = architecture.head.name + "."
     reused = [name for name in architecture.parameter_shapes if not name.startswith(head)]
     return dict.fromkeys(reused, recipe.pretrained_rate) if recipe.pretrained else {}
+
+
+def ema_decay(recipe: Recipe, number: int) -> float:
+    """Of the average of the weights at the `number`-th step of the run, from 1: less at first, so that it soon forgets the initial weights
+    (as the `num_updates` of `tf.train.ExponentialMovingAverage` has it)."""
+    return min(recipe.ema_decay, number / (number + 9))
 
 
 def image_size(recipe: Recipe, epoch: int, epochs: int) -> int:

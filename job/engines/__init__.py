@@ -88,6 +88,8 @@ class Network(ABC):
 
     parameters: Mapping[str, Any]
     """canonical name → the framework's own tensor, in network order"""
+    averages: Mapping[str, Any]
+    """the same of what evaluations use and `weights` gives: the moving averages with `ema_decay`, else the parameters themselves"""
     optimizer_slots: Mapping[str, Mapping[str, Any]]
     """slot → the same for the optimiser's tensors"""
     workers: int = 1
@@ -99,7 +101,8 @@ class Network(ABC):
 
     @abstractmethod
     def load(self, weights: Tensors, slots: Tensors) -> None:
-        """Overwrite the named weights, and all of the optimiser's tensors ("momentum/features.0.weight"): those not named become zeros.
+        """Overwrite the named weights, and all of the optimiser's tensors ("momentum/features.0.weight"): those not named become zeros, or
+        of `trained` the weights.
 
         Raises KeyError for a name that the network does not have."""
 
@@ -136,7 +139,7 @@ class Network(ABC):
 
     @abstractmethod
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """(canonical name, array) of every parameter, one at a time, in network order."""
+        """(canonical name, array) of every parameter, one at a time, in network order: what evaluations use."""
 
     @abstractmethod
     def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:

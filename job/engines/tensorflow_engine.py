@@ -23,7 +23,8 @@ from job.core.exits import JobError
 from job.core.identity_records import Environment
 from job.core.place import Place
 from job.core.recipe import Precision, Recipe
-from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
+from job.core.sampling import NORMALIZATION, StepPlan, mean_colour, pool_matrix, resize_matrix, selections, squares
+from job.core.schedule import ema_decay
 from job.core.sharding import tree_sum
 from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, tables
 from job.engines.exchange import Exchange
@@ -118,12 +119,17 @@ class TensorflowNetwork(Network):
         with tf.device(device):
             self.model = build_model(architecture, sides, POLICIES[recipe.precision])
             self.parameters = named_parameters(self.model, architecture)
+            self.evaluated = build_model(architecture, sides, POLICIES[recipe.precision]) if recipe.ema_decay else self.model
+            self.averages = named_parameters(self.evaluated, architecture)
             self.optimizer_slots = {
                 slot: OrderedDict((n, tf.Variable(tf.zeros_like(p), trainable=False)) for n, p in self.parameters.items())
-                for slot in recipe.slots
+                for slot in recipe.update_slots
             }
+            if recipe.ema_decay:
+                self.optimizer_slots["trained"] = self.parameters
             self.column_keys = [tf.constant(dropout.column_keys(int(np.prod(d.in_shape)))) for d in architecture.dropouts]
             self.selections = tf.constant(selections())
+            self.squares, self.colour = tf.constant(squares(recipe.cutout)), tf.constant(mean_colour(recipe.normalization))
             self.resizes = {  # variables, since `export` keeps them
                 size: tf.Variable(resize_matrix(32, size), dtype=self.dtype, trainable=False) for size in self.tables
             }
@@ -142,9 +148,10 @@ class TensorflowNetwork(Network):
 
     def load(self, weights: Tensors, slots: Tensors) -> None:
         for name, array in weights:
-            self.parameters[name].assign(from_canonical(array))
-        for variables in self.optimizer_slots.values():
-            for variable in variables.values():
+            self.averages[name].assign(from_canonical(array))
+            self.parameters[name].assign(self.averages[name])
+        for slot in self.recipe.update_slots:
+            for variable in self.optimizer_slots[slot].values():
                 variable.assign(tf.zeros_like(variable))
         for name, array in slots:
             slot, parameter = name.split("/")
@@ -153,7 +160,7 @@ class TensorflowNetwork(Network):
     def step(self, plan: StepPlan, *, rate: float, number: int) -> None:
         recipe = self.recipe
         corrections = (1.0, 1.0) if recipe.optimizer == "sgd" else (1 - recipe.beta1**number, (1 - recipe.beta2**number) ** 0.5)
-        scalars = np.array([rate, *corrections], self.dtype.as_numpy_dtype)
+        scalars = np.array([rate, *corrections, ema_decay(recipe, number)], self.dtype.as_numpy_dtype)
         with tf.device(self.device):
             if self.shards == 1:
                 self.outcomes.append(self._step(*self._constants(plan), tf.constant(scalars), plan.image_size))
@@ -163,13 +170,22 @@ class TensorflowNetwork(Network):
             self.outcomes.append(self._apply(self.exchange.add(parts), tf.constant(scalars)))
 
     def train_step(
-        self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, scalars: tf.Tensor, image_size: int
+        self,
+        indices: tf.Tensor,
+        rows: tf.Tensor,
+        columns: tf.Tensor,
+        centres: tf.Tensor,
+        keys: tf.Tensor,
+        scalars: tf.Tensor,
+        image_size: int,
     ) -> tf.Tensor:
-        return self.apply(self.of_shard(indices, rows, columns, keys, image_size), scalars)
+        return self.apply(self.of_shard(indices, rows, columns, centres, keys, image_size), scalars)
 
-    def of_shard(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, keys: tf.Tensor, image_size: int) -> list[tf.Tensor]:
+    def of_shard(
+        self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, centres: tf.Tensor, keys: tf.Tensor, image_size: int
+    ) -> list[tf.Tensor]:
         """[hits, mean loss, gradient of every parameter] of one shard of the batch, all of one type."""
-        images, targets = self._batch(indices, rows, columns)
+        images, targets = self._batch(indices, rows, columns, centres)
         loss, hits, _, gradients = self.gradients(images, targets, keys, image_size)
         return [tf.cast(hits, loss.dtype), loss, *gradients]
 
@@ -180,7 +196,10 @@ class TensorflowNetwork(Network):
             loss, *gradients = [part * (1 / self.shards) for part in (loss, *gradients)]  # a power of two: exact
         if self.recipe.clip_norm:
             gradients = clip(gradients, self.recipe.clip_norm)
-        self.update(gradients, *tf.unstack(scalars))
+        rate, *corrections, decay = tf.unstack(scalars)
+        self.update(gradients, rate, *corrections)
+        if self.recipe.ema_decay:
+            self.average(decay)
         return tf.stack([loss, hits])
 
     def gradients(
@@ -207,7 +226,7 @@ class TensorflowNetwork(Network):
         yield "resize", x
         x = tf.transpose(x, (0, 2, 3, 1))
         position = 0
-        for layer, module in walk(self.model, self.tables[image_size]):
+        for layer, module in walk(self.evaluated if keys is None else self.model, self.tables[image_size]):
             if layer.kind == "dropout":
                 if keys is not None and self.recipe.dropout:
                     x = drop(x, keys[position], self.column_keys[position], self.recipe.dropout)
@@ -241,10 +260,15 @@ class TensorflowNetwork(Network):
             else:
                 w.assign_sub(factor * bias_correction2_sqrt / bias_correction1 * (m / (tf.sqrt(v) + recipe.epsilon)))
 
+    def average(self, decay: tf.Tensor) -> None:
+        """average ← average + (1 - decay) · (weight - average)"""
+        for average, w in zip(self.averages.values(), self.parameters.values(), strict=True):
+            average.assign_add((1 - decay) * (w - average))
+
     def observe(self, plan: StepPlan) -> Tensors:
         with tf.device(self.device):
-            indices, rows, columns, keys = self._constants(plan)
-        images, targets = self._batch(indices, rows, columns)
+            *given, keys = self._constants(plan)
+        images, targets = self._batch(*given)
         yield "inputs", images.numpy()
         if self.recipe.dropout:
             for layer, row_keys, column_keys in zip(self.architecture.dropouts, keys, self.column_keys, strict=True):
@@ -281,7 +305,7 @@ class TensorflowNetwork(Network):
         tf2onnx.convert.from_function(logits, input_signature=signature, opset=18, output_path=str(path))
 
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        for name, variable in self.parameters.items():
+        for name, variable in self.averages.items():
             yield name, to_canonical(variable)
 
     def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -290,12 +314,15 @@ class TensorflowNetwork(Network):
                 yield f"{slot}/{name}", to_canonical(variable)
 
     def _constants(self, plan: StepPlan) -> list[tf.Tensor]:
-        return [tf.constant(array) for array in (plan.indices, plan.rows, plan.columns, plan.dropout)]
+        return [tf.constant(array) for array in (plan.indices, plan.rows, plan.columns, plan.centres, plan.dropout)]
 
-    def _batch(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Cropped images (B, 3, 32, 32) and targets (B, classes) of a training step."""
+    def _batch(self, indices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, centres: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Augmented images (B, 3, 32, 32) and targets (B, classes) of a training step."""
         images, targets = self._gather("train", indices)
-        return crop_and_flip(images, rows, columns, self.selections), targets
+        images = crop_and_flip(images, rows, columns, self.selections)
+        if self.recipe.cutout:
+            images = cut_out(images, centres, self.squares, self.colour)
+        return images, targets
 
     def _gather(self, split: SplitName, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Images (B, 3, 32, 32) with values 0 … 255, and targets (B, classes)."""
@@ -385,6 +412,13 @@ def crop_and_flip(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, select
     """(B, 3, 32, 32) → the same shape.  The selections hold zeros and a one per row, so the products are exact."""
     above, beside = tf.gather(selections, rows)[:, None], tf.gather(selections, columns)[:, None]
     return tf.matmul(tf.matmul(above, images), beside, transpose_b=True)
+
+
+def cut_out(images: tf.Tensor, centres: tf.Tensor, squares: tf.Tensor, colour: tf.Tensor) -> tf.Tensor:
+    """(B, 3, 32, 32) → the same shape, with a square of one colour in each image."""
+    rows, columns = tf.gather(squares, centres[0]), tf.gather(squares, centres[1])
+    hole = rows[:, None, :, None] * columns[:, None, None, :]  # (B, 1, 32, 32) zeros and ones, so that the products are exact
+    return images * (1 - hole) + colour * hole
 
 
 def normalize(images: tf.Tensor, normalization: str) -> tf.Tensor:

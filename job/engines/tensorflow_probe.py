@@ -62,7 +62,7 @@ class TensorflowProbe(Probe):
         return bool(details.get("compute_capability", (0, 0)) >= (8, 0))
 
     def checksums(self, network: Network) -> Callable[[], tf.Tensor]:
-        tensors = [t for held in (network.parameters, *network.optimizer_slots.values()) for t in held.values()]
+        tensors = [t for held in (network.averages, *network.optimizer_slots.values()) for t in held.values()]
 
         def sums() -> tf.Tensor:
             with tf.device(self.device):

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Set
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,8 @@ from job.core.exits import JobError
 from job.core.identity_records import Environment
 from job.core.place import Place
 from job.core.recipe import Precision, Recipe
-from job.core.sampling import NORMALIZATION, StepPlan, pool_matrix, resize_matrix, selections
+from job.core.sampling import NORMALIZATION, StepPlan, mean_colour, pool_matrix, resize_matrix, selections, squares
+from job.core.schedule import ema_decay
 from job.core.sharding import tree_sum
 from job.engines import ALONE, OBSERVED_IMAGES, Engine, Network, SplitName, Tensors, tables
 from job.engines.exchange import Exchange
@@ -132,10 +134,15 @@ class TorchNetwork(Network):
         sides = {table.pooled_side for table in self.tables.values()}
         self.model = build_model(architecture, sides).to(device, self.dtype, memory_format=torch.channels_last)
         self.parameters = OrderedDict(self.model.named_parameters())
-        self.optimizer_slots = {slot: {n: torch.zeros_like(p) for n, p in self.parameters.items()} for slot in recipe.slots}
+        self.evaluated = deepcopy(self.model) if recipe.ema_decay else self.model
+        self.averages = OrderedDict(self.evaluated.named_parameters())
+        self.optimizer_slots = {slot: {n: torch.zeros_like(p) for n, p in self.parameters.items()} for slot in recipe.update_slots}
+        if recipe.ema_decay:
+            self.optimizer_slots["trained"] = self.parameters
         self.groups = update_groups(recipe, self.parameters, rate_factors)
         self.column_keys = [self._to_device(dropout.column_keys(int(np.prod(d.in_shape))).view(np.int32)) for d in architecture.dropouts]
         self.selections = self._to_device(selections())
+        self.squares, self.colour = self._to_device(squares(recipe.cutout)), self._to_device(mean_colour(recipe.normalization))
         self.resizes = {size: self._to_device(resize_matrix(32, size)).to(self.dtype) for size in self.tables}
         self.splits: dict[SplitName, tuple[Tensor, Tensor]] = {}
         self.outcomes: list[Tensor] = []
@@ -148,9 +155,10 @@ class TorchNetwork(Network):
     def load(self, weights: Tensors, slots: Tensors) -> None:
         with torch.no_grad():
             for name, array in weights:
-                self.parameters[name].copy_(torch.from_numpy(array))
-            for tensors in self.optimizer_slots.values():
-                for tensor in tensors.values():
+                self.averages[name].copy_(torch.from_numpy(array))
+                self.parameters[name].copy_(self.averages[name])
+            for slot in self.recipe.update_slots:
+                for tensor in self.optimizer_slots[slot].values():
                     tensor.zero_()
             for name, array in slots:
                 slot, parameter = name.split("/")
@@ -164,6 +172,8 @@ class TorchNetwork(Network):
             if self.recipe.clip_norm:
                 clip(gradients, self.recipe.clip_norm)
             self.update(gradients, rate, number)
+            if self.recipe.ema_decay:
+                self.average(ema_decay(self.recipe, number))
         self.outcomes.append(torch.stack([loss, hits]))
 
     def of_shard(self, plan: StepPlan, shard: int) -> list[Tensor]:
@@ -194,7 +204,7 @@ class TorchNetwork(Network):
         yield "resize", x
         x = x.to(self.activation_dtype).contiguous(memory_format=torch.channels_last)
         position = 0
-        for layer, module in walk(self.model, self.tables[image_size]):
+        for layer, module in walk(self.evaluated if keys is None else self.model, self.tables[image_size]):
             if layer.kind == "dropout":
                 if keys is not None and self.recipe.dropout:
                     x = drop(x, keys[position], self.column_keys[position], self.recipe.dropout)
@@ -209,13 +219,17 @@ class TorchNetwork(Network):
         for (factor, decay), names in self.groups.items():
             ws = [self.parameters[name] for name in names]
             gs = [laid_out_like(w, given[name]) for w, name in zip(ws, names, strict=True)]
-            slots = [[tensors[name] for name in names] for tensors in self.optimizer_slots.values()]
+            slots = [[self.optimizer_slots[slot][name] for name in names] for slot in self.recipe.update_slots]
             if self.recipe.optimizer == "sgd":
                 momentum, nesterov = self.recipe.momentum, self.recipe.nesterov
                 rule = {"momentum": momentum, "nesterov": nesterov, "dampening": 0.0, "weight_decay": decay, "maximize": False}
                 sgd(ws, gs, *slots, lr=rate * factor, fused=True, **rule)
             else:
                 adam(self.recipe, ws, gs, *slots, rate=rate * factor, decay=decay, number=number)
+
+    def average(self, decay: float) -> None:
+        """average ← average + (1 - decay) · (weight - average)"""
+        torch._foreach_lerp_(list(self.averages.values()), list(self.parameters.values()), 1 - decay)
 
     def observe(self, plan: StepPlan) -> Tensors:
         images, targets, keys = self._batch(plan)
@@ -248,18 +262,20 @@ class TorchNetwork(Network):
         torch.onnx.export(Exported(self).eval(), (example,), path, external_data=False, verbose=False, **facts)
 
     def weights(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        for name, tensor in self.parameters.items():
+        for name, tensor in self.averages.items():
             yield name, tensor.detach().cpu().contiguous().numpy()
 
     def slots(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for slot, tensors in self.optimizer_slots.items():
             for name, tensor in tensors.items():
-                yield f"{slot}/{name}", tensor.cpu().contiguous().numpy()
+                yield f"{slot}/{name}", tensor.detach().cpu().contiguous().numpy()
 
     def _batch(self, plan: StepPlan) -> tuple[Tensor, Tensor, Tensor]:
-        """Cropped images (B, 3, 32, 32), targets (B, classes) and row keys (dropout layers, B) of a training step."""
+        """Augmented images (B, 3, 32, 32), targets (B, classes) and row keys (dropout layers, B) of a training step."""
         images, targets = self._gather("train", plan.indices)
         images = crop_and_flip(images, self._to_device(plan.rows), self._to_device(plan.columns), self.selections)
+        if self.recipe.cutout:
+            images = cut_out(images, self._to_device(plan.centres), self.squares, self.colour)
         return images, targets, self._to_device(plan.dropout.view(np.int32))
 
     def _gather(self, split: SplitName, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -277,7 +293,7 @@ class Exported(nn.Module):
 
     def __init__(self, network: TorchNetwork) -> None:
         super().__init__()
-        self.model = network.model
+        self.model = network.evaluated
         self.logits = partial(network.forward, keys=None, image_size=network.recipe.image_size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -352,6 +368,13 @@ def apply(layer: Layer, module: nn.Module, x: Tensor) -> Tensor:
 def crop_and_flip(images: Tensor, rows: Tensor, columns: Tensor, selections: Tensor) -> Tensor:
     """(B, 3, 32, 32) → the same shape.  The selections hold zeros and a one per row, so the products are exact."""
     return selections[rows].unsqueeze(1) @ images @ selections[columns].unsqueeze(1).mT
+
+
+def cut_out(images: Tensor, centres: Tensor, squares: Tensor, colour: Tensor) -> Tensor:
+    """(B, 3, 32, 32) → the same shape, with a square of one colour in each image."""
+    rows, columns = squares[centres[0]], squares[centres[1]]
+    hole = rows[:, None, :, None] * columns[:, None, None, :]  # (B, 1, 32, 32) zeros and ones, so that the products are exact
+    return images * (1 - hole) + colour * hole
 
 
 def normalize(images: Tensor, normalization: str) -> Tensor:

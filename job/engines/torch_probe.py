@@ -57,7 +57,7 @@ class TorchProbe(Probe):
         return self.gpu and torch.cuda.get_device_capability() >= (8, 0)
 
     def checksums(self, network: Network) -> Callable[[], Tensor]:
-        tensors = [t.detach() for held in (network.parameters, *network.optimizer_slots.values()) for t in held.values()]
+        tensors = [t.detach() for held in (network.averages, *network.optimizer_slots.values()) for t in held.values()]
         return lambda: torch.stack([t.view(torch.int32).sum(dtype=torch.int64) for t in tensors])
 
     def read_checksums(self, taken: Sequence[Tensor]) -> NDArray[np.uint64]:

@@ -67,7 +67,10 @@ class Alone:
         recipe, slots = self._recipe, [f"{slot}/{name}" for slot in self._recipe.slots]
         gradient = self._tensor(f"{step}/gradients/{name}").astype(np.float64)
         weight = self._tensor(f"{step - 1}/weights/{name}" if step else f"initial/{name}").astype(np.float64)
-        before = [self._tensor(f"{step - 1}/slots/{slot}").astype(np.float64) if step else np.zeros_like(weight) for slot in slots]
+        if step:
+            before = [self._tensor(f"{step - 1}/slots/{slot}").astype(np.float64) for slot in slots]
+        else:
+            before = [weight if slot == "trained" else np.zeros_like(weight) for slot in recipe.slots]
         new_weight, new_slots = recomputed.update(
             recipe,
             weight,

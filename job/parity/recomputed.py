@@ -46,6 +46,17 @@ def update(
     recipe: Recipe, weight: Doubles, slots: Mapping[str, Doubles], gradient: Doubles, *, decays: bool, rate: float, number: int
 ) -> tuple[Doubles, dict[str, Doubles]]:
     """(weight, slots) after step `number` (from 1) at learning rate `rate`, given those before it and the clipped gradient."""
+    if not recipe.ema_decay:
+        return updated(recipe, weight, slots, gradient, decays=decays, rate=rate, number=number)
+    trained, new_slots = updated(recipe, slots["trained"], slots, gradient, decays=decays, rate=rate, number=number)
+    decay = min(recipe.ema_decay, number / (number + 9))
+    return decay * weight + (1 - decay) * trained, {**new_slots, "trained": trained}
+
+
+def updated(
+    recipe: Recipe, weight: Doubles, slots: Mapping[str, Doubles], gradient: Doubles, *, decays: bool, rate: float, number: int
+) -> tuple[Doubles, dict[str, Doubles]]:
+    """The same of the optimiser alone."""
     g = gradient + recipe.weight_decay * weight if decays else gradient
     if recipe.optimizer == "sgd":
         v = recipe.momentum * slots["momentum"] + g

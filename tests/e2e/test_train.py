@@ -13,8 +13,8 @@ import pytest
 from tests.support.commands import TINY, alexnet, arguments, digest, environment, losses, model, summary, train
 
 ENGINES = ("torch", "tensorflow")
-GROWING = ("--image-size", "96", "--set", "progressive_resizing=64:0.5")
-"""the second of two epochs has larger images"""
+GROWING = ("--image-size", "96", "--set", "progressive_resizing=64:0.5", "--set", "cutout=8", "--set", "ema_decay=0.9")
+"""the second of two epochs has larger images, and the model is not what is trained, but its average"""
 STEPS = 45
 """of an epoch"""
 

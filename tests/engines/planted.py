@@ -229,6 +229,12 @@ def crops(change: Callable[[Any, Any], tuple[Any, Any]]) -> Plant:
     return plant
 
 
+def cutout_off_by_one(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
+    """Its centre a pixel further down and to the right."""
+    sound = module.cut_out
+    patch.setattr(module, "cut_out", lambda images, centres, *rest: sound(images, (centres + 1) % 32, *rest))
+
+
 def keys_reused(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     """Every step has the dropout masks of the first."""
     first: list[Any] = []
@@ -357,6 +363,11 @@ def momentum_reset(patch: pytest.MonkeyPatch, module: Any, network: type[Network
     patch.setattr(network, "step", step)
 
 
+def ema_without_warm_up(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
+    sound = network.average  # type: ignore[attr-defined]
+    patch.setattr(network, "average", lambda self, decay: sound(self, self.recipe.ema_decay))
+
+
 def clip_without_epsilon(patch: pytest.MonkeyPatch, module: Any, network: type[Network]) -> None:
     built_without(clip_norm=0)(patch, module, network)
     sound = network.update  # type: ignore[attr-defined]
@@ -421,6 +432,7 @@ FAULTS = {
     # what a step gets
     "crop-range": Fault("rows of a crop from 8 offsets instead of 9", crops(lambda rows, columns: (rows * 7 // 8, columns))),
     "flip-axis": Fault("flipped top to bottom", crops(lambda rows, columns: (rows + columns // 9 * 9, columns % 9))),
+    "cutout-off-by-one": Fault("cutout a pixel off", cutout_off_by_one, "averaged"),
     "dropout-keys-reused": Fault("dropout keys of the first step in every step", keys_reused),
     "first-size": Fault("the image size of the first step in every step", first_size, "growing"),
     "step-without-dropout": Fault("no dropout in the step, but in what is observed beside it", step_without_dropout),
@@ -440,6 +452,7 @@ FAULTS = {
     "decoupled-decay": Fault("decoupled weight decay (AdamW)", decoupled_decay, "torch-adam"),
     "epsilon": Fault("ε 1e-7 for 1e-8", epsilon, "torch-adam"),
     "bias-correction": Fault("Adam's bias correction one step ahead", rates(lambda rate, number: (rate, number + 1)), "torch-adam"),
+    "ema-without-warm-up": Fault("the whole decay of the average from the first step on", ema_without_warm_up, "averaged"),
     "momentum-reset": Fault("momentum buffer emptied at the second epoch", momentum_reset),
     "warm-up-off-by-one": Fault(
         "warm-up off by one", rates(lambda rate, number: (rate * (number - 1) / number if number <= 3 else rate, number)), "clipped"

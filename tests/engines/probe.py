@@ -96,10 +96,10 @@ MASKS = [(rate, features, batch) for rate in (0.0, 0.1, 0.5, 0.9) for features, 
 def functions(name: str) -> Arrays:
     """Masks, crops, resizing and standardisation, each by the engine's own function, and the framework's where it has one."""
     from job.core.dropout import column_keys
-    from job.core.sampling import resize_matrix, selections
+    from job.core.sampling import mean_colour, resize_matrix, selections, squares
 
     images = pictures(32)[0].transpose(0, 3, 1, 2).astype(np.float32)
-    chosen = plan(SMALL.with_values({"batch_size": 32}), SMALL.architecture(), 5, np.arange(32), epoch=0, step=0)
+    chosen = plan(SMALL.with_values({"batch_size": 32, "cutout": 9}), SMALL.architecture(), 5, np.arange(32), epoch=0, step=0)
     found: Arrays = {}
     if name == "torch":
         import torch
@@ -130,6 +130,7 @@ def functions(name: str) -> Arrays:
     for order, gradient in pooled_gradients(name, *ties).items():
         found[f"relu/{order}"] = gradient
     found["crop"] = module.crop_and_flip(put(images), put(chosen.rows), put(chosen.columns), put(selections())).numpy()
+    found["cutout"] = module.cut_out(put(images), put(chosen.centres), put(squares(9)), put(mean_colour("cifar10"))).numpy()
     for size in (64, 224):
         matrix = resize_matrix(32, size).astype(np.float32)
         found[f"resize/{size}/ours"] = (put(matrix) @ put(images) @ put(matrix.T)).numpy()

@@ -26,6 +26,7 @@ RECIPES = {
     "keras": SMALL.with_values(
         {"optimizer": "adam-keras", "normalization": "per-image", "conv1_padding": "same", "dropout_position": "after", "clip_norm": 0}
     ),
+    "cutout-ema": SMALL.with_values({"cutout": 8, "ema_decay": 0.9}),
     "growing": SMALL.with_values({"image_size": 97, "progressive_resizing": "64:0.5", "conv1_padding": "same"}),
 }
 
@@ -173,8 +174,9 @@ def tensorflow_complaints() -> dict[str, list[str]]:
 
     def arguments(recipe: Recipe, step: int) -> list[Any]:
         chosen = plan_of(recipe, step)
-        scalars = np.ones(3, np.float64 if recipe.precision == "fp64" else np.float32)
-        return [tf.constant(a) for a in (chosen.indices, chosen.rows, chosen.columns, chosen.dropout, scalars)] + [chosen.image_size]
+        scalars = np.ones(4, np.float64 if recipe.precision == "fp64" else np.float32)
+        arrays = (chosen.indices, chosen.rows, chosen.columns, chosen.centres, chosen.dropout, scalars)
+        return [*map(tf.constant, arrays), chosen.image_size]
 
     def complaints(recipe: Recipe) -> list[str]:
         network = network_for("tensorflow", "cpu", recipe)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from job import engines
 from job.core.dropout import keep_mask
-from job.core.sampling import CROP_PADDING, OFFSETS, plan, row_keys
+from job.core.sampling import CROP_PADDING, OFFSETS, mean_colour, plan, row_keys
 from job.engines.host import computes_in_bf16
 from tests.engines.probe import FORMS, MASKS, SMALL, pictures
 
@@ -88,6 +88,16 @@ def test_crops_are_equal_to_the_bit(probed):
         expected.append((window[:, ::-1] if column >= OFFSETS else window).transpose(2, 0, 1))
     for answer in probed("functions", *engines.ENGINES):
         np.testing.assert_array_equal(answer["crop"], expected)
+
+
+def test_cutouts_are_equal_to_the_bit(probed):
+    images = pictures(32)[0].astype(np.float32).transpose(0, 3, 1, 2).copy()
+    recipe = SMALL.with_values({"batch_size": 32, "cutout": 9})
+    chosen = plan(recipe, recipe.architecture(), 5, np.arange(32), epoch=0, step=0)
+    for image, row, column in zip(images, *chosen.centres, strict=True):
+        image[:, max(row - 4, 0) : row + 5, max(column - 4, 0) : column + 5] = mean_colour("cifar10")
+    for answer in probed("functions", *engines.ENGINES):
+        np.testing.assert_array_equal(answer["cutout"], images)
 
 
 @pytest.mark.parametrize("size", [64, 224])

@@ -19,6 +19,7 @@ SHOWN = [
     ("bgr", "fp64", 0, "inputs", ""),
     ("unbiased-variance", "bf16", 0, "activations", "normalize"),
     ("dropout-keys-reused", "fp32", 1, "masks", "classifier.0"),
+    ("ema-without-warm-up", "bf16", 0, "update", "features.0.weight"),
     ("first-size", "bf16", 4, "hits", ""),
     ("step-without-dropout", "bf16", 0, "cross-entropy", ""),
     ("hits-halved", "bf16", 1, "hits", ""),

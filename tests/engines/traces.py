@@ -35,9 +35,18 @@ KERAS = SMALL.with_values(
     }
 )
 PLAIN = SMALL.with_values({"nesterov": False, "dropout": 0, "label_smoothing": 0, "normalization": "imagenet", "pretrained": True})
+AVERAGED = SMALL.with_values({"cutout": 9, "ema_decay": 0.9})
 GROWING = SMALL.with_values({"image_size": 128, "progressive_resizing": "64:0.34 96:0.33"})
 CLIPPED = SMALL.with_values({"clip_norm": 0.1, "warmup": 0.5})
-RECIPES = {"default": SMALL, "torch-adam": ADAM, "keras-adam": KERAS, "plain-momentum": PLAIN, "clipped": CLIPPED, "growing": GROWING}
+RECIPES = {
+    "default": SMALL,
+    "torch-adam": ADAM,
+    "keras-adam": KERAS,
+    "plain-momentum": PLAIN,
+    "clipped": CLIPPED,
+    "growing": GROWING,
+    "averaged": AVERAGED,
+}
 PRECISIONS = ("fp64", "fp32", "bf16")
 
 

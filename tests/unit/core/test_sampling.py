@@ -18,6 +18,7 @@ from job.core.sampling import (
     resize_matrix,
     row_keys,
     selections,
+    squares,
     steps_per_epoch,
     uniform,
     validation_split,
@@ -97,6 +98,28 @@ def test_plan_draws_every_offset_and_flips_half_the_images():
         assert abs(counts - 1000).max() < 150  # five deviations
     assert abs((chosen.columns >= OFFSETS).mean() - 0.5) < 0.027
     assert abs(np.corrcoef(chosen.rows, chosen.columns % OFFSETS)[0, 1]) < 0.05
+
+
+def test_cutout_has_its_centre_anywhere_and_leaves_the_other_draws_as_they_are():
+    recipe, order = RECIPE.with_values({"batch_size": 9000}), np.arange(9000)
+    usual = plan(recipe, ARCHITECTURE, 5, order, epoch=0, step=0)
+    chosen = plan(recipe.with_values({"cutout": 8}), ARCHITECTURE, 5, order, epoch=0, step=0)
+    assert not usual.centres.any()
+    for one, other in zip(parts(usual), parts(chosen), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for counts in map(np.bincount, chosen.centres):
+        assert len(counts) == 32
+        assert abs(counts - 9000 / 32).max() < 85  # five deviations
+    assert abs(np.corrcoef(*chosen.centres)[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("side", "first", "middle"), [(8, "11110000", "00111111"), (9, "11111000", "00111111"), (32, "11111111", "11111111")]
+)
+def test_squares_are_as_wide_as_they_should_be_and_cut_at_the_border(side, first, middle):
+    rows = squares(side)
+    assert ("".join(str(int(x)) for x in rows[0][:8]), "".join(str(int(x)) for x in rows[6][:8])) == (first, middle)
+    assert rows[16].sum() == side
 
 
 def test_without_augmentation_the_selection_is_the_identity():
