@@ -7,6 +7,9 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -49,6 +52,35 @@ class Exchange(ABC):
     @abstractmethod
     def close(self) -> None:
         """After an orderly end of all workers."""
+
+    def _meet(self, connect: Callable[[], None]) -> None:
+        """Connect, and wait until all workers have.  Raises JobError (75).
+
+        In a thread of its own: a framework may wait for ever for a worker that does not come, and where no signal is heard."""
+        place, end = self.place, time.monotonic() + JOIN_SECONDS
+        found: SimpleQueue[str] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                connect()
+                self.put(f"here/{place.rank}", "yes")
+                missing = [n for n in range(place.workers) if not self.get(f"here/{n}", max(end - time.monotonic() - 1, 0.1))]
+                found.put(f"worker {' and '.join(map(str, missing))} did not come" if missing else "")
+            except Exception as error:
+                found.put(f"{type(error).__name__}: {error}")
+
+        threading.Thread(target=work, name="meeting", daemon=True).start()
+        trouble = "no answer"
+        while time.monotonic() < end:
+            with suppress(Empty):
+                trouble = found.get(timeout=0.5)
+                break
+        if trouble:
+            raise JobError(
+                Exit.WORKER_GONE,
+                f"worker {place.rank} of {place.workers} did not meet the others at {place.addresses[0]} within {JOIN_SECONDS:.0f} s: "
+                f"{trouble}. Look at the logs of the others, and whether this address can be reached.",
+            )
 
     def leave_word(self, text: str) -> None:
         """Why this worker leaves, for the others.  Nothing happens where they cannot be reached."""

@@ -42,18 +42,14 @@ class TensorflowExchange(Exchange):
         levels = [[pair for pair in level if place.rank in pair] for level in pairs(place.workers)]
         self._pairs = [EVERYONE + 1 + place.workers * level + mine[0][0] for level, mine in enumerate(levels)]
         handlers = {number: signal.getsignal(number) for number in HANDLED}
-        try:
-            self._open(place)
-        except tf.errors.OpError as error:
-            raise JobError(
-                Exit.WORKER_GONE, f"worker {place.rank} of {place.workers} waited for the others at {place.addresses[0]}: {error}"
-            ) from error
+        self._meet(self._connect)
         for number, handler in handlers.items():  # TensorFlow has put its own in the place of SIGTERM's
             signal.signal(number, handler)
         self._closing = threading.Event()
         threading.Thread(target=self._watch, name="workers' health", daemon=True).start()
 
-    def _open(self, place: Place) -> None:
+    def _connect(self) -> None:
+        place = self.place
         context.context().configure_coordination_service(
             service_type="standalone",
             service_leader="/job:worker/replica:0/task:0",

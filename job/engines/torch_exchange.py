@@ -13,7 +13,6 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from job.core.exits import Exit, JobError
 from job.core.place import Place
 from job.core.sharding import pairs
 from job.engines.exchange import JOIN_SECONDS, Exchange
@@ -22,24 +21,24 @@ from job.engines.exchange import JOIN_SECONDS, Exchange
 class TorchExchange(Exchange):
     def __init__(self, place: Place, shards: int, device: torch.device, silence: float) -> None:
         super().__init__(place, shards)
-        join, quiet = timedelta(seconds=JOIN_SECONDS), timedelta(seconds=silence)
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        try:
-            where = dist.rendezvous(f"tcp://{place.addresses[0]}", place.rank, place.workers, timeout=join)
-            self._store, rank, workers = next(where)
-            dist.init_process_group(backend, store=self._store, rank=rank, world_size=workers, timeout=join)
-            everyone = [*range(workers)]
-            self._all = dist.new_group(everyone, timeout=quiet, backend="gloo")
-            self._pairs = [
-                group
-                for level in pairs(workers)
-                for pair in level
-                if isinstance(group := dist.new_group([*pair], timeout=quiet, backend=backend), dist.ProcessGroup)
-            ]
-        except (RuntimeError, ValueError) as error:
-            raise JobError(
-                Exit.WORKER_GONE, f"worker {place.rank} of {place.workers} waited for the others at {place.addresses[0]}: {error}"
-            ) from error
+        self._device, self._silence = device, timedelta(seconds=silence)
+        self._meet(self._connect)
+
+    def _connect(self) -> None:
+        join, place = timedelta(seconds=JOIN_SECONDS), self.place
+        backend = "gloo"
+        if self._device.type == "cuda":
+            backend = "cpu:gloo,cuda:nccl"
+            torch.cuda.set_device(self._device)  # of this thread
+        self._store, rank, workers = next(dist.rendezvous(f"tcp://{place.addresses[0]}", place.rank, place.workers, timeout=join))
+        dist.init_process_group(backend, store=self._store, rank=rank, world_size=workers, timeout=join)
+        self._all = dist.new_group([*range(workers)], timeout=self._silence, backend="gloo")
+        groups = [
+            dist.new_group([*pair], timeout=self._silence, backend=backend)  # each of all workers, as c10d wants it
+            for level in pairs(workers)
+            for pair in level
+        ]
+        self._pairs = [group for group in groups if isinstance(group, dist.ProcessGroup)]
 
     def total(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
         tensor = torch.from_numpy(values.copy())
