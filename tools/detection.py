@@ -72,7 +72,7 @@ def rate_table(found: Found) -> str:
     lines = ["| wrong products | in a step | steps until one is found, on average |", "|---|---|---|"]
     for rate in RATES:
         lines.append(f"| 1 in {1 / rate:.0g} | {rate * products:.3g} | {max(1.0, 1 / (rate * products * share)):.3g} |")
-    effect = f"{count} had an effect, and were found" if count else "none had an effect; the table takes it that one has"
+    effect = f"{count} had an effect, all of them found" if count else "none had an effect; the table takes it that one has"
     text = f"A step at full size multiplies {products:.3g} times. Of {len(draws)} wrong products {effect}."
     return f"{text}\n\n" + "\n".join(lines)
 
