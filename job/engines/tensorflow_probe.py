@@ -31,7 +31,7 @@ class TensorflowProbe(Probe):
     def seconds(self, run: Callable[[], object]) -> float:
         begun = time.perf_counter()
         run()
-        tf.test.experimental.sync_devices()
+        self._wait()
         return time.perf_counter() - begun
 
     def kernels(self, run: Callable[[], object]) -> Kernels:
@@ -39,7 +39,7 @@ class TensorflowProbe(Probe):
             tf.profiler.experimental.start(folder)
             try:
                 run()
-                tf.test.experimental.sync_devices()
+                self._wait()
             finally:
                 tf.profiler.experimental.stop()
             space = XSpace.FromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
@@ -52,6 +52,11 @@ class TensorflowProbe(Probe):
                     if operation:
                         seconds[operation] += event.duration_ps / 1e12
         return [*seconds.most_common()]
+
+    def _wait(self) -> None:
+        """Until the device is done.  A CPU is when its call returns; asked for, TensorFlow fails where it has met other workers."""
+        if self.gpu:
+            tf.test.experimental.sync_devices()
 
     def peak_gpu_memory(self) -> int | None:
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self.gpu else None

@@ -56,7 +56,8 @@ def run(c: Cluster) -> int:
             except (Failed, BotoCoreError, ClientError, subprocess.SubprocessError, KeyError, ValueError) as error:
                 held, said = False, f"{type(error).__name__}: {error}"
                 traceback.print_exc()
-                c.k.run("delete", "jobs", "--all", "--wait=false")  # for the rows to come
+                for kind in ("trainjobs", "jobsets", "jobs"):  # for the rows to come; a set would make its Jobs anew
+                    c.k.run("delete", kind, "--all", "--wait=false")
             table.append((number, " ".join((row.__doc__ or "").split()), held, said))
             print(f"row {number}: {'held' if held else 'DID NOT HOLD'} after {time.monotonic() - begun:.0f} s: {said}", flush=True)
     print()

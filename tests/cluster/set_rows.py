@@ -10,6 +10,10 @@ from tests.cluster.kubectl import Failed, kubectl, kustomize, read, until
 from tests.cluster.platform_rows import python, queue
 from tests.support.disturbances import EPOCHS, evict, kill
 
+ENGINES = ("torch", "tf")
+LENGTH = EPOCHS // 2
+"""in epochs, of 45 steps, of the runs that are disturbed"""
+SOON = ("--log-steps=10",)
 SECONDS = 1200
 """until a set is done, on a machine with two cores"""
 FORBIDDEN = (
@@ -72,16 +76,9 @@ def disturb(c: Cluster, name: str, how: Callable[[Cluster, str], None], which: i
     return step
 
 
-def alone(c: Cluster, engine: str) -> str:
-    """Digest of the model of one pod that trains with two shards."""
-    job = c.start(c.small(engine, f"alone-{engine}", epochs=EPOCHS, words=("--shards=2",)))
-    c.k.complete(job, SECONDS)
-    return c.model(c.uids[job])
-
-
 def with_policy(c: Cluster, pods: list[dict[str, Any]]) -> str:
     """That the network policy selects these pods; whether this cluster enforces it."""
-    (policy,) = c.k.get("networkpolicies")["items"]
+    policy = c.k.get("networkpolicy", "alexnet")
     selector = ",".join(f"{key}={value}" for key, value in policy["spec"]["podSelector"]["matchLabels"].items())
     chosen = {pod["metadata"]["name"] for pod in c.k.get("pods", "-l", f"{selector},jobset.sigs.k8s.io/jobset-name")["items"]}
     expect(chosen >= {pod["metadata"]["name"] for pod in pods}, "the network policy does not select the workers")
@@ -94,20 +91,22 @@ def disturbed_set(c: Cluster, engine: str) -> str:
         return "not run: the cluster has no JobSet controller"
     c.k.apply(*read("k8s/networkpolicy.yaml"))
     try:
-        digest = alone(c, engine)
-        name = c.start(c.small(engine, f"pair-{engine}", epochs=EPOCHS, source=f"k8s/jobset/{engine}-jobset.yaml"))
+        alone = c.start(c.small(engine, f"alone-{engine}", epochs=LENGTH, words=("--shards=2",)))
+        name = c.start(c.small(engine, f"pair-{engine}", epochs=LENGTH, words=SOON, source=f"k8s/jobset/{engine}-jobset.yaml"))
         seen: set[str] = set()
         policy = with_policy(c, at_work(c, name, 0, seen))
-        killed = disturb(c, name, kill, 1, 0, seen)
+        killed = disturb(c, name, kill, 1, 60, seen)  # the first epoch's checkpoint is stored
         restarts = c.k.get("jobset", name)["status"]["restarts"]
         expect(restarts == 1, f"the set restarted {restarts} times after a kill")
         evicted = disturb(c, name, evict, 0, killed, seen)
         complete(c, name)
         restarts = c.k.get("jobset", name)["status"]["restarts"]
         expect(restarts == 1, f"the set restarted {restarts} times, though an eviction counts nothing")
-        expect(c.model(c.uids[name]) == digest, "the final model is another one than that of one pod")
+        c.k.complete(alone, SECONDS)
+        digest = c.model(c.uids[alone])
+        expect(c.model(c.uids[name]) == digest, "the final model is another one than that of one pod with two shards")
     finally:
-        c.k("delete", "networkpolicy", "--all")
+        c.k("delete", "networkpolicy", "alexnet")
     return (
         f"two pods; worker 1 killed: the set restarted and went on from step {killed}; worker 0 evicted: both pods replaced, went on from "
         f"{evicted}; model equal to that of one pod ({digest[:12]}…); {policy}"
@@ -154,7 +153,7 @@ def trainjob(c: Cluster) -> str:
     account, runtime = read("k8s/trainjob/runtime.yaml")
     c.shrink(containers(runtime)[0], 2)
     said = []
-    for engine in ("torch", "tf"):
+    for engine in ENGINES:
         (job,) = ours(read(f"k8s/trainjob/{engine}-trainjob.yaml"))
         c.k.apply(account, runtime, job)
         name = job["metadata"]["name"]
