@@ -33,6 +33,8 @@ RETAINED = 3
 
 FREE, WRITES, READS = "DELETE", "PUT, POST, LIST", "GET, HEAD"
 PURPOSES = ("a checkpoint", "signs of life", "resource log", "start and end")
+LOOKS = "looks for a newer attempt"
+"""one for each sign of life, the others before something is stored or deleted"""
 Count = Counter[str]
 
 
@@ -48,8 +50,10 @@ def purpose(key: str) -> str:
     """`key`: below the run's folder."""
     if key.startswith("checkpoints"):
         return PURPOSES[0]
-    if re.search(r"attempts/?$|status\.json$|^summary\.json$", key):
+    if key.endswith("/status.json"):
         return PURPOSES[1]
+    if re.search(r"^attempts/?$|^summary\.json$", key):
+        return LOOKS
     return PURPOSES[2] if "/resources-" in key else PURPOSES[3]
 
 
@@ -58,7 +62,7 @@ class Traffic:
     """What one run asked of the store."""
 
     run: str
-    requests: dict[str, Count] = field(default_factory=lambda: {name: Counter() for name in PURPOSES})
+    requests: dict[str, Count] = field(default_factory=lambda: {name: Counter() for name in (*PURPOSES, LOOKS)})
     sent: Count = field(default_factory=Counter)
     """bytes, by purpose"""
     checkpoints: int = 0
@@ -72,6 +76,13 @@ class Traffic:
         self.requests[purpose(key)][price_class(request.method, query)] += 1
         self.sent[purpose(key)] += len(request.body)
         self.checkpoints += request.method == "PUT" and key.startswith("checkpoints/") and key.endswith("/MANIFEST.json")
+
+    def divide_looks(self) -> None:
+        """Between signs of life and checkpoints."""
+        beats = self.requests["signs of life"][WRITES]
+        for kind, looks in self.requests.pop(LOOKS).items():
+            self.requests["signs of life"][kind] += beats
+            self.requests["a checkpoint"][kind] += looks - beats
 
 
 def watched(run: str, *words: str) -> Traffic:
@@ -91,6 +102,7 @@ def watched(run: str, *words: str) -> Traffic:
                 [sys.executable, "-m", "job", *command, *words], env=variables, capture_output=True, text=True, check=False
             )
             traffic.seconds = time.monotonic() - begun
+    traffic.divide_looks()
     if done.returncode:
         sys.exit(f"alexnet {' '.join(command)}: exit code {done.returncode}: {done.stderr[-500:]}")
     return traffic
@@ -146,8 +158,8 @@ def table(rows: Iterator[list[str]]) -> str:
 
 
 def main() -> None:
-    large = watched("large", "--width", "1", "--batch-size", "128", "--epochs", "4")
-    lasting = watched("lasting", "--width", "0.0625", "--threads", "1", "--epochs", "60")
+    large = watched("large", "--width", "1", "--batch-size", "128", "--subset", "256", "--epochs", "4")
+    lasting = watched("lasting", "--width", "0.0625", "--threads", "1", "--epochs", "20")
     print(f"Counted: {large.checkpoints} checkpoints of the full network; a small run of {lasting.seconds:.0f} s.\n")
     print(table(measured_rows(large, lasting)))
     print(

@@ -58,16 +58,18 @@ def test_requests_are_counted_by_price_and_purpose() -> None:
         request("DELETE", f"{folder}/state.json"),
         request("GET", "/runs?list-type=2&prefix=r1%2Fattempts%2F&delimiter=%2F"),
         request("GET", "/runs/r1/summary.json"),
+        request("GET", "/runs?list-type=2&prefix=r1%2Fattempts%2F&delimiter=%2F"),
         request("PUT", "/runs/r1/attempts/0001-abcdef/status.json", 7),
         request("PUT", "/runs/r1/attempts/0001-abcdef/resources-0001.jsonl", 11),
         request("PUT", "/runs/r1/attempts/0001-abcdef/claim.json", 13),
         request("GET", "/runs?list-type=2&prefix=r1%2Fcheckpoints%2F"),
     ):
         traffic.count(one)
+    traffic.divide_looks()
     writes, reads, free = store_cost.WRITES, store_cost.READS, store_cost.FREE
-    assert traffic.requests["a checkpoint"] == {writes: 5, free: 1}
+    assert traffic.requests["a checkpoint"] == {writes: 6, reads: 0, free: 1}
     assert traffic.requests["signs of life"] == {writes: 2, reads: 1}
     assert traffic.requests["resource log"] == {writes: 1}
     assert traffic.requests["start and end"] == {writes: 1}
-    assert traffic.sent == {"a checkpoint": 108, "signs of life": 7, "resource log": 11, "start and end": 13}
+    assert +traffic.sent == {"a checkpoint": 108, "signs of life": 7, "resource log": 11, "start and end": 13}
     assert traffic.checkpoints == 1
