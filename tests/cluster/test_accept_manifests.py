@@ -36,20 +36,26 @@ def test_what_holds_for_trainings_holds_for_acceptances(job):
 
 
 def rules(job):
-    """Action → exit codes, or "disruption"."""
-    found: dict[str, list] = {}
+    """(action, "In" or "NotIn" and exit codes, or "disruption"), in the order in which they are tried."""
+    found = []
     for rule in job["spec"]["podFailurePolicy"]["rules"]:
-        assert rule.get("onExitCodes", {}).get("containerName", "accept") == find(job, f"{ACCEPT}.name")
-        found.setdefault(rule["action"], []).extend(rule["onExitCodes"]["values"] if "onExitCodes" in rule else ["disruption"])
+        exits = rule.get("onExitCodes")
+        assert exits is None or exits["containerName"] == find(job, f"{ACCEPT}.name")
+        found.append((rule["action"], (exits["operator"], *exits["values"]) if exits else "disruption"))
     return found
 
 
+INNOCENT = ("In", Exit.UNREACHABLE, Exit.NOT_STORED)
+BROKE = ("NotIn", Exit.USAGE, Exit.UNREACHABLE, Exit.DEVICE, Exit.NOT_STORED)
+
+
 def test_what_failed_on_one_gpu_is_not_tried_on_another():
-    told = {"FailIndex": [Exit.DEVICE], "FailJob": [Exit.USAGE], "Ignore": ["disruption", Exit.UNREACHABLE, Exit.NOT_STORED]}
-    assert rules(INDEXED) == told
-    assert (INDEXED["spec"]["backoffLimitPerIndex"], INDEXED["spec"]["completionMode"]) == (0, "Indexed")
-    assert rules(ON_NODE) == {"FailJob": [Exit.USAGE, Exit.DEVICE], "Ignore": told["Ignore"]}
-    assert ON_NODE["spec"]["backoffLimit"] == 0
+    """Only a disruption, a store that was away, and a pod whose container never ran, which no rule of exit codes matches."""
+    last = [("Ignore", "disruption"), ("Ignore", INNOCENT)]
+    assert rules(INDEXED) == [("FailIndex", ("In", Exit.DEVICE)), ("FailJob", ("In", Exit.USAGE)), *last, ("FailIndex", BROKE)]
+    assert (INDEXED["spec"]["backoffLimitPerIndex"], INDEXED["spec"]["completionMode"]) == (6, "Indexed")
+    assert rules(ON_NODE) == [("FailJob", ("In", Exit.USAGE, Exit.DEVICE)), *last, ("FailJob", BROKE)]
+    assert ON_NODE["spec"]["backoffLimit"] == 6
 
 
 def test_all_indexes_run_at_once_and_the_report_knows_how_many_there_are():
