@@ -23,7 +23,7 @@ class SharedNetwork(Network):
     def __init__(self, network: Network, leader: Leader, hosts: list[str]) -> None:
         self._network, self._leader, self._crew, self._hosts = network, leader, leader.crew, hosts
         self.workers = self._crew.place.workers
-        self.parameters, self.optimizer_slots = network.parameters, network.optimizer_slots
+        self.parameters, self.averages, self.optimizer_slots = network.parameters, network.averages, network.optimizer_slots
         self._step = 0
 
     def place(self, split: SplitName, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:

@@ -8,6 +8,7 @@ stored images).
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -194,15 +195,22 @@ class Tensorflow(Engine):
     def __init__(self, planted: Planted, module: Any) -> None:
         super().__init__(planted, module)
         tf = module.tf
-        with tf.device("/CPU:0"):
-            self.state = tf.Variable(tf.zeros(5, tf.int64), trainable=False)
-        self.arm()
         self.graph_change = tf.custom_gradient(lambda x, a, b: (self.change(x, (a, b)), lambda g: (g, None, None)))
         self.graph_back = tf.custom_gradient(lambda x: (self.module.tf.identity(x), lambda g: self.change(g)))
 
-    def arm(self) -> None:
+    @cached_property
+    def state(self) -> Any:
+        """Made when it is first asked for: the fault is planted before the engine sets its threads, which no tensor may precede."""
+        tf = self.module.tf
+        with tf.init_scope(), tf.device("/CPU:0"):
+            return tf.Variable(self.values(), dtype=tf.int64, trainable=False)
+
+    def values(self) -> list[int]:
         event = self.planted.event
-        self.state.assign([int(event is not None), *(event or (0, 0, 0, 0))])
+        return [int(event is not None), *(event or (0, 0, 0, 0))]
+
+    def arm(self) -> None:
+        self.state.assign(self.values())
 
     def change_held(self, tensor: Any) -> None:
         array = np.array(tensor)
