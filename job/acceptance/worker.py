@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from job.acceptance import memory
+from job.acceptance.judgement import Facts
 from job.acceptance.load import figures
 from job.acceptance.rounds import MODES, Rounds, Work
 from job.bench.turns import replies
-from job.core.acceptance_records import Bandwidth, LoadFigures, MemoryTest, ModeResult, StepSums
+from job.core.acceptance_records import LoadFigures, MemoryTest, ModeResult, StepSums
 from job.core.identity_records import Environment
 from job.core.recipe import Recipe
 from job.core.resource_records import Health, PcieLink
@@ -55,18 +56,11 @@ class Order(TypedDict):
     """NVML shows one to this process"""
 
 
-class Measured(TypedDict):
-    """What came of it."""
+class Measured(Facts):
+    """What came of it: what is judged, and what is stored beside."""
 
     environment: Environment
-    modes: list[ModeResult]
     steps: list[StepSums]
-    nondeterministic: list[str]
-    before: Health
-    after: Health
-    load: LoadFigures
-    bandwidth: Bandwidth
-    memory: MemoryTest | None
     memory_refused: NotRequired[str]
     """why not all of it was tried"""
 
