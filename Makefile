@@ -7,7 +7,7 @@ EXTRAS_installed := torch,tensorflow,onnx,examples,demo,dev
 EXTRAS_demo := torch,tensorflow,demo
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help venv demo lint test test-slow bench scaling s3 lock build push e2e-cluster reproduce clean
+.PHONY: help venv demo lint test test-slow bench scaling results s3 lock build push e2e-cluster reproduce clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: $(STAMP) ## on a quiet machine, 20 minutes: what the job reaches beside w
 
 scaling: $(STAMP) ## ten minutes: the same bytes from 1, 2 and 4 workers and through torchrun, as the table of docs/scaling.md
 	$(PY) -m tools.scaling docs/scaling.md
+
+results: $(STAMP) ## hours: a full training on CIFAR-10 into results/ and docs/results.md; RUN=default-torch, default-tensorflow, default-30-torch, report-torch, report-keras; DATA=
+	$(PY) -m tools.results $(RUN) $(if $(DATA),--data '$(DATA)')
 
 s3: $(DEMO) ## an S3 server on loopback for experiments; prints the variables to export
 	$(PY) -m tests.support.servers

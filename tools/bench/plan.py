@@ -24,7 +24,7 @@ class Plan:
     turn_seconds: float = 4.0
     rounds: int = 2
     """of whole programs"""
-    program_seconds: float = 14.0
+    program_seconds: float = 12.0
     """of training in a whole program, after its first steps"""
     least_steps: int = 6
     product_size: int = 4096

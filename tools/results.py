@@ -1,0 +1,168 @@
+"""`make results RUN=NAME`: a full training on CIFAR-10, and what the documents show of it.
+
+`alexnet train` runs it or goes on with it; then results/NAME.json is written, small enough to be committed.  docs/results.md and its curves
+are drawn anew from all of these files, for which the runs themselves are not needed.  Without a name that is all that is done.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from job.analysis.comparison import compare
+from job.analysis.formatting import duration, percent
+from job.bench import machine
+from job.core.exits import JobError
+from job.figures.style import house_style, new_figure, saved, side_style
+from job.runs.results import Results, read_results
+from tools.faults import drawn
+
+ROOT = Path(__file__).parents[1]
+FOLDER, DOCUMENT, CURVES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "results.png"
+
+
+class Run(NamedTuple):
+    engine: str
+    words: tuple[str, ...]
+
+
+RUNS = {
+    "default-torch": Run("torch", ("--recipe", "default")),
+    "default-tensorflow": Run("tensorflow", ("--recipe", "default")),
+    "default-30-torch": Run("torch", ("--recipe", "default-30")),
+    "report-torch": Run("torch", ("--recipe", "report-torch")),
+    "report-keras": Run("tensorflow", ("--recipe", "report-keras")),
+}
+PAIRS = {"default": ("default-torch", "default-tensorflow"), "report": ("report-torch", "report-keras")}
+"""what is compared, as soon as both are there"""
+MARGIN = 0.005
+"""within which two frameworks count as equal, as a share"""
+
+Found = dict[str, Any]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make results", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", nargs="?", choices=RUNS, metavar="RUN", help=", ".join(RUNS))
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--output", default="runs/results", help="folder or s3://bucket/prefix of the runs")
+    options = parser.parse_args()
+    try:
+        if options.run:
+            write(FOLDER / f"{options.run}.json", facts(trained(options.run, options.data, options.output)))
+            for name, pair in PAIRS.items():
+                if options.run in pair and all((FOLDER / f"{one}.json").exists() for one in pair):
+                    write(FOLDER / f"compared-{name}.json", verdict([read_results(f"{options.output}/{one}") for one in pair]))
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return int(error.code)
+    draw()
+    return 0
+
+
+def trained(name: str, data: str, output: str) -> Results:
+    """Run it or go on with it.  Raises CalledProcessError with the exit code of the run."""
+    run = RUNS[name]
+    command = [
+        sys.executable,
+        "-m",
+        "job",
+        "train",
+        "--engine",
+        run.engine,
+        *run.words,
+        "--data",
+        data,
+        "--output",
+        output,
+        "--run-id",
+        name,
+    ]
+    subprocess.run(command, check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    return read_results(f"{output}/{name}")
+
+
+def facts(run: Results) -> Found:
+    """What is kept: the records of the run but for the list of its files, and on which machine it ended."""
+    return {
+        "record": dict(run.record),
+        "summary": {key: value for key, value in run.summary.items() if key != "final"},
+        "epochs": [line for line in run.lines if line["kind"] == "epoch"],
+        "machine": {key: value for key, value in machine.describe().items() if key != "load"},
+    }
+
+
+def verdict(pair: Sequence[Results]) -> Found:
+    return {"verdict": compare(pair, margin=MARGIN).verdict, "anyway": compare(pair, anyway=True, margin=MARGIN).verdict}
+
+
+def write(path: Path, found: Found) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def draw() -> None:
+    """The document's tables and the curves, of the runs that are there."""
+    found = {name: json.loads(path.read_text()) for name in RUNS if (path := FOLDER / f"{name}.json").exists()}
+    verdicts = [json.loads(path.read_text()) for name in PAIRS if (path := FOLDER / f"compared-{name}.json").exists()]
+    sentences = [sentence for one in verdicts for sentence in dict.fromkeys((one["verdict"], one["anyway"]))]
+    tables = {"runs": table(found), "epochs": by_epoch(found), "verdicts": "\n>\n".join(f"> {sentence}" for sentence in sentences)}
+    DOCUMENT.write_text(drawn(DOCUMENT.read_text(), tables))
+    if found:
+        curves(found)
+
+
+def table(found: Mapping[str, Found]) -> str:
+    lines = [
+        "| run | epochs | test | 95 % interval | training | images/s | time of training | peak host memory |",
+        "|---|--:|--:|---|--:|--:|--:|--:|",
+    ]
+    for name, run in found.items():
+        one = run["summary"]
+        low, high = (100 * bound for bound in one["test_accuracy_interval_95"])
+        cells = [
+            f"`{name}`",
+            str(one["epochs"]),
+            f"**{percent(one['test_accuracy'])}**",
+            f"{low:.1f} to {high:.1f}",
+            percent(one["train_accuracy"]),
+        ]
+        cells += [f"{one['images_per_second']:.0f}", duration(sum(one["time"].values())), f"{one['peak_host_memory_bytes'] / 1e9:.2f} GB"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def by_epoch(found: Mapping[str, Found]) -> str:
+    """Test accuracies after each epoch."""
+    longest = max((len(run["epochs"]) for run in found.values()), default=0)
+    lines = [f"| epoch | {' | '.join(f'`{name}`' for name in found)} |", f"|--:{'|--:' * len(found)}|"]
+    for number in range(longest):
+        cells = [f"{100 * run['epochs'][number]['test_accuracy']:.1f}" if number < len(run["epochs"]) else "" for run in found.values()]
+        lines.append(f"| {number + 1} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@house_style()
+def curves(found: Mapping[str, Found]) -> None:
+    """Test accuracy after each epoch, and training accuracy in a thinner line."""
+    figure = new_figure(9, 4.5)
+    axes = figure.add_subplot()
+    for number, (name, run) in enumerate(found.items()):
+        style, epochs = side_style(number), [line["epoch"] for line in run["epochs"]]
+        end = f"{name}: {percent(run['summary']['test_accuracy'])}"
+        test, training = ([100 * line[f"{part}_accuracy"] for line in run["epochs"]] for part in ("test", "train"))
+        axes.plot(epochs, test, color=style.colour, marker=style.marker, markersize=4, label=end)
+        axes.plot(epochs, training, color=style.colour, linewidth=0.8, linestyle="dotted")
+    axes.set(xlabel="epoch", ylabel="accuracy in %", title="On the test set after each epoch (dotted: while training)")
+    axes.legend(loc="lower right")
+    saved(figure, CURVES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
