@@ -42,6 +42,8 @@ def torch_kernels() -> None:
     import torch.nn.functional as F
     from torch.optim.sgd import sgd
 
+    from job.engines.torch_engine import drop, normalize
+
     libc = ctypes.CDLL(None)
     libc.mallopt(-4, 0), libc.mallopt(-1, -1)
     torch.set_num_threads(1)
@@ -49,6 +51,14 @@ def torch_kernels() -> None:
     images = torch.randn(BATCH, 3, 224, 224)
     milliseconds("cast, then channels-last", lambda: images.to(half).contiguous(memory_format=last))
     milliseconds("cast and channels-last in one", lambda: images.to(half, memory_format=last))
+    resize, small = torch.tensor(resize_matrix(32, 224), dtype=torch.float32), torch.rand(BATCH, 3, 32, 32)
+    milliseconds("normalisation, then resizing", lambda: resize @ normalize(small, "cifar10") @ resize.T)
+    milliseconds("resizing alone", lambda: resize @ small @ resize.T)
+    features, rows, columns = (
+        torch.randn(BATCH, SHAPE[1]).to(half),
+        *(torch.randint(2**31, (n,), dtype=torch.int32) for n in (BATCH, SHAPE[1])),
+    )
+    milliseconds("dropout of the first dense layer, its masks included", lambda: drop(features, rows, columns, 0.5))
     w, v, g = (torch.randn(SHAPE) for _ in range(3))
     norms = {"whole": lambda: torch.linalg.vector_norm(g), "by rows": lambda: torch.linalg.vector_norm(torch.linalg.vector_norm(g, dim=1))}
     exact = g.double().norm()
