@@ -51,7 +51,8 @@ class Recipe:
     """Side in pixels, 63 to 1024, to which the 32-pixel images are resized on the device. A smaller size is faster and less accurate."""
     progressive_resizing: str = "none"
     """Smaller sizes to begin the training with, `PIXELS:SHARE` of the epochs in ascending order, or `none`: with `96:0.5 160:0.25` half of
-    the epochs have images of 96 pixels, the next quarter of 160, the rest of `image_size`, as tests always have. Set it to save time."""
+    the epochs have images of 96 pixels, the next quarter of 160, the rest of `image_size`, as tests always have. Sizes from `image_size`
+    on are left out. Set it to save time."""
     width: float = 1.0
     """Factor on the channels and features of every hidden layer, above 0, at most 8. Lower it for quick trials, to 0.0625, say."""
     precision: Precision = "auto"
@@ -156,9 +157,9 @@ class Recipe:
         pair = r"[1-9][0-9]{0,3}:0\.[0-9]{1,6}"
         well_formed = re.fullmatch(f"none|{pair}( {pair})*", self.progressive_resizing)
         require(bool(well_formed), "with a blank between several, such as '96:0.5 160:0.25'")
-        ascending = all(one < other for one, other in pairwise((MIN_IMAGE_SIZE - 1, *self.image_sizes)))
-        require(ascending, f"with ascending sizes from {MIN_IMAGE_SIZE}, below image_size = {self.image_size}")
-        shares = [share for _, share in self.smaller_sizes]
+        sizes, shares = [size for size, _ in self._sizes], [share for _, share in self._sizes]
+        ascending = all(one < other for one, other in pairwise((MIN_IMAGE_SIZE - 1, *sizes)))
+        require(ascending, f"with ascending sizes from {MIN_IMAGE_SIZE}")
         require(all(shares) and sum(shares) < 1, "with shares above 0 that add up to less than 1")
 
     def with_values(self, values: Mapping[str, Any]) -> "Recipe":
@@ -183,6 +184,11 @@ class Recipe:
     @property
     def smaller_sizes(self) -> tuple[tuple[int, Fraction], ...]:
         """(side in pixels, share of the epochs) of each part of the training before the one at `image_size`, in order."""
+        return tuple((size, share) for size, share in self._sizes if size < self.image_size)
+
+    @property
+    def _sizes(self) -> tuple[tuple[int, Fraction], ...]:
+        """As they are written."""
         pairs = () if self.progressive_resizing == "none" else self.progressive_resizing.split()
         return tuple((int(pixels), Fraction(share)) for pixels, share in (pair.split(":") for pair in pairs))
 

@@ -14,7 +14,6 @@ FLAGS = [
     (["--batch-size", "100000"], "only 1442 training images"),
     (["--image-size", "32"], "image_size must be"),
     (["--image-size", "9999"], "image_size must be"),
-    (["--recipe", "fast", "--image-size", "128"], "below image_size = 128. Received: progressive_resizing = '96:"),
     (["--set", "progressive_resizing=160:1"], "progressive_resizing must be none, or PIXELS:SHARE"),
     (["--width", "0"], "width must be"),
     (["--width", "nan"], "finite"),

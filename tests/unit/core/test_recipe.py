@@ -43,7 +43,6 @@ def test_the_default_file_is_the_default():
         ("progressive_resizing", "62:0.5"),
         ("progressive_resizing", "160:0.25 96:0.5"),
         ("progressive_resizing", "96:0.25 96:0.5"),
-        ("progressive_resizing", "96:0.5 224:0.25"),
         ("width", 0),
         ("validation", -1),
         ("precision", "fp16"),
@@ -86,10 +85,11 @@ def test_values_from_a_command_line_get_the_type_of_their_field(field, text, val
     assert type(found) is type(value)
 
 
-def test_the_smaller_sizes_must_be_below_the_image_size():
-    assert Recipe(image_size=96, progressive_resizing="64:0.5").image_sizes == (64, 96)
-    with pytest.raises(ValueError, match=r"below image_size = 96\. Received: progressive_resizing = '96:0.5'"):
-        Recipe(image_size=96, progressive_resizing="96:0.5")
+def test_sizes_from_the_image_size_on_are_left_out():
+    recipe = Recipe(image_size=128, progressive_resizing="96:0.5 128:0.2 160:0.2")
+    assert recipe.image_sizes == (96, 128)
+    assert [image_size(recipe, epoch, 10) for epoch in range(10)] == [96] * 5 + [128] * 5
+    assert Recipe(image_size=96, progressive_resizing="96:0.5").image_sizes == (96,)
 
 
 @pytest.mark.parametrize(
