@@ -108,14 +108,15 @@ def write(path: Path, found: Found) -> None:
 
 
 def draw() -> None:
-    """The document's tables and the curves, of the runs that are there."""
+    """The document's tables and the curves, of the runs that are there; nothing without any."""
     found = {name: json.loads(path.read_text()) for name in RUNS if (path := FOLDER / f"{name}.json").exists()}
+    if not found:
+        return
     verdicts = [json.loads(path.read_text()) for name in PAIRS if (path := FOLDER / f"compared-{name}.json").exists()]
     sentences = [sentence for one in verdicts for sentence in dict.fromkeys((one["verdict"], one["anyway"]))]
     tables = {"runs": table(found), "epochs": by_epoch(found), "verdicts": "\n>\n".join(f"> {sentence}" for sentence in sentences)}
     DOCUMENT.write_text(drawn(DOCUMENT.read_text(), tables))
-    if found:
-        curves(found)
+    curves(found)
 
 
 def table(found: Mapping[str, Found]) -> str:
@@ -135,7 +136,7 @@ def table(found: Mapping[str, Found]) -> str:
         ]
         cells += [f"{one['images_per_second']:.0f}", duration(sum(one["time"].values())), f"{one['peak_host_memory_bytes'] / 1e9:.2f} GB"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"![Accuracy on the test set after each epoch]({CURVES.name})"])
 
 
 def by_epoch(found: Mapping[str, Found]) -> str:
