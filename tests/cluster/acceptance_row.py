@@ -1,7 +1,7 @@
-"""The row of `make e2e-cluster` about k8s/accept.yaml: eight indexes, of which one computes wrongly, one is slow, and one is evicted.
+"""The row of `make e2e-cluster` about k8s/accept.yaml: eight indexes, of which one breaks in mid-run, one is slow, and one is evicted.
 
 A GPU is a process here where the cluster has none: each index computes on the CPU, four at a time, by the GPUs that the nodes advertise if
-there are so many.
+there are so many.  Its speed is that of its quota of CPU time, not that of its neighbours, as long as four quotas leave a node idle time.
 """
 
 import json
@@ -13,11 +13,13 @@ from tests.support.disturbances import evict
 
 INDEXES, AT_ONCE, EVICTED, BAD, SLOW = 8, 4, 1, 3, 6
 PLACE = "s3://alexnet/accept"
-FAULT = {"kind": "stuck", "place": "forward", "tensor": "features.3", "bit": 20, "channel": 1}
-"""a permanent one: all rounds of the index agree, so that only the others can tell"""
-SMALL = ("--set=width=0.0625", "--set=image_size=64", "--set=batch_size=32", "--threads=1", "--steps=10", "--rounds=4")
-CPU, LESS_CPU = "80m", "10m"
-"""limits, the first one so low that also on a busy machine it, and not the others, is what holds an index back"""
+STEPS, ROUNDS = 40, 10
+SMALL = ("--set=width=0.0625", "--set=image_size=64", "--set=batch_size=32", "--threads=1", f"--steps={STEPS}", f"--rounds={ROUNDS}")
+"""rounds of a second and more, so that the quota is felt in each, and most of them are to come when a pod is seen at work"""
+FAULT = {"kind": "stuck", "place": "forward", "tensor": "features.3", "bit": 20, "channel": 1, "step": 2 * STEPS + 1}
+"""from the second round of both precisions on: the index sees it itself (71), and most of its rounds differ from those of the others"""
+CPU, LESS_CPU = "300m", "40m"
+"""limits"""
 START = f"""
 if [ "$JOB_COMPLETION_INDEX" = {BAD} ]; then export PYTHONPATH=/planted PLANTED_FAULT='{json.dumps(FAULT)}'; fi
 exec alexnet "$@"
@@ -31,11 +33,19 @@ def acceptance(c: Cluster) -> str:
     job: str = documents[-1]["metadata"]["name"]
     pod = until("the index that is evicted, at work", lambda: at_work(c, job, EVICTED), 600)
     evict(c, pod)
-    until("its replacement", lambda: [name for name in pods_of(c, job, EVICTED) if name != pod], 240)
+    until("its replacement", lambda: [each for each in pods_of(c, job, EVICTED) if each["metadata"]["name"] != pod], 240)
     lower(c, until("the slow index, at work", lambda: at_work(c, job, SLOW), 900))
-    ended = until("the end of all indexes", lambda: c.k.ended(job), 1800)
-    expect(ended["type"] == "Complete", f"{job}: {ended}")
+    until("the end of all indexes", lambda: c.k.ended(job), 1800)
+    failed_once(c, job)
     return judged(c)
+
+
+def failed_once(c: Cluster, job: str) -> None:
+    """The index that broke was not tried again, on this node or another; all others came to their end."""
+    status = c.k.job(job)["status"]
+    ends = [pod["status"]["containerStatuses"][0]["state"].get("terminated", {}).get("exitCode") for pod in pods_of(c, job, BAD)]
+    found = (status.get("failedIndexes"), status.get("completedIndexes"), ends)
+    expect(found == (str(BAD), "0-2,4-7", [71]), f"(failed indexes, complete ones, exit codes of index {BAD}): {found}")
 
 
 def advertised() -> int:
@@ -70,18 +80,17 @@ def planted() -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "planted"}, "data": files}
 
 
-def pods_of(c: Cluster, job: str, index: int, phase: str = "") -> list[str]:
-    """Names, the oldest first."""
+def pods_of(c: Cluster, job: str, index: int) -> list[dict[str, Any]]:
+    """The oldest first."""
     label = "batch.kubernetes.io/job-completion-index"
-    found = [pod for pod in c.k.pods(job) if pod["metadata"]["labels"][label] == str(index)]
-    return [pod["metadata"]["name"] for pod in found if phase in ("", pod["status"].get("phase"))]
+    return [pod for pod in c.k.pods(job) if pod["metadata"]["labels"][label] == str(index)]
 
 
 def at_work(c: Cluster, job: str, index: int) -> str:
     """The pod of that index, once its rounds have begun; "" until then."""
     if c.k.ended(job):
         raise Failed(f"{job} ended before index {index} was seen at work")
-    running = pods_of(c, job, index, "Running")
+    running = [pod["metadata"]["name"] for pod in pods_of(c, job, index) if pod["status"].get("phase") == "Running"]
     return next((name for name in running if "round 1" in c.k.log(name)), "")
 
 
@@ -96,17 +105,33 @@ def judged(c: Cluster) -> str:
     """What `alexnet accept report` says."""
     told = json.loads(c.alexnet("accept", "report", PLACE, "--format=json", code=71))
     gpus = {gpu["index"]: gpu for node in told["nodes"] for gpu in node["gpus"]}
-    states = {index: gpu["state"] for index, gpu in gpus.items()}
-    expected = {index: {BAD: "fail", SLOW: "suspect"}.get(index, "pass") for index in range(INDEXES)}
-    expect(states == expected, f"states {states}; {told['headline']}; {[gpu['reasons'] for gpu in gpus.values() if gpu['reasons']]}")
-    bad, slow = gpus[BAD]["reasons"][0]["what"], gpus[SLOW]["reasons"][0]
-    expect("features.3" in bad, f"index {BAD}: {bad}")
-    expect("quota" in slow["cause"], f"index {SLOW}: {slow}")
-    expect(gpus[EVICTED]["attempts"] == 2, f"index {EVICTED} was begun {gpus[EVICTED]['attempts']} times")
+    why = {index: [reason["what"] for reason in gpu["reasons"]] for index, gpu in gpus.items()}
     (group,) = told["groups"]
-    agree = {mode: vote["agree"] for mode, vote in group["bytes"].items()}
-    expect(set(agree.values()) == {INDEXES - 1}, f"the evicted index came to other bytes: {agree}")
+    agree = {vote["agree"] for vote in group["bytes"].values()}
+    expected = {index: {BAD: "fail", SLOW: "suspect"}.get(index, "pass") for index in range(INDEXES)}
+    try:
+        expect({index: gpu["state"] for index, gpu in gpus.items()} == expected, "others were named")
+        expect("other bytes than the majority, 7 of 8" in why[BAD][0], f"index {BAD} was not named by its bytes")
+        expect(any(f"1 of {ROUNDS} rounds" in what and "activations/features.3" in what for what in why[BAD]), f"index {BAD} saw nothing")
+        expect("images/s" in why[SLOW][0] and "quota" in gpus[SLOW]["reasons"][0]["cause"], f"index {SLOW} was not named by its speed")
+        expect(gpus[EVICTED]["attempts"] == 2, f"index {EVICTED} was begun {gpus[EVICTED]['attempts']} times")
+        expect(agree == {INDEXES - 1}, f"the evicted index came to other bytes: {agree}")
+    except Failed as failed:
+        raise Failed(f"{failed}\n{figures(told)}") from None
+    slow = gpus[SLOW]["reasons"][0]
     return (
-        f"{told['headline']} Index {BAD}: {bad}. Index {SLOW}: {slow['what']}; {slow['cause']}. "
-        f"Index {EVICTED} ran again to the same bytes ({agree})"
+        f"{told['headline']} Index {BAD}: 71, one pod; {'; '.join(why[BAD])}. Index {SLOW}: {slow['what']}; {slow['cause']}. "
+        f"Index {EVICTED} ran again to the same bytes"
     )
+
+
+def figures(told: dict[str, Any]) -> str:
+    """What the judgement was made from."""
+    lines = [told["headline"], *told["notes"]]
+    for group in told["groups"]:
+        for name, each in group["figures"].items():
+            lines.append(f"{name}: median {each['median']:.4g}, deviation {each['deviation']:.3g}, limit {each['low']:.4g}")
+    for gpu in sorted((gpu for node in told["nodes"] for gpu in node["gpus"]), key=lambda gpu: gpu["index"]):
+        values = ", ".join(f"{name} {value:.4g}" for name, value in gpu["figures"].items())
+        lines.append(f"index {gpu['index']} {gpu['state']}: {values}; {[(each['what'], each['cause']) for each in gpu['reasons']]}")
+    return "\n".join(lines)
