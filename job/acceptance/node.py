@@ -42,6 +42,8 @@ class Setup:
     threads: int
     """of all GPUs together"""
     steps: int
+    traced: int
+    """step whose operations are recorded, from 1"""
     rounds: int
     """of each precision; 0: as many as there is time for"""
     minutes: float
@@ -79,6 +81,8 @@ def accept(setup: Setup, found: Sequence[GpuIdentity], look: Callable[[Setup], l
     images = len(digits().train)
     if setup.recipe.batch_size > images:
         raise JobError(Exit.USAGE, f"batch_size = {setup.recipe.batch_size}: there are {images} images. Expected at most so many.")
+    if setup.traced > setup.steps:
+        raise JobError(Exit.USAGE, f"--trace {setup.traced}: a round has {setup.steps} steps. Expected at most so many.")
     threads = max(1, setup.threads // len(found))
     examinations = [Examination(setup, gpu, len(found), threads, say) for gpu in found]
     lines = look(setup)
@@ -135,6 +139,7 @@ class Examination:
             "recipe": dict(setup.recipe.as_dict()),
             "seed": setup.seed,
             "steps": setup.steps,
+            "traced": setup.traced,
             "rounds": setup.rounds,
             "seconds": 60 * setup.minutes,
             "on_gpu": bool(self.gpu["uuid"]),

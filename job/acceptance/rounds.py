@@ -54,6 +54,8 @@ class Work:
     recipe: Recipe
     seed: int
     steps: int
+    traced: int
+    """step whose operations are recorded, from 1"""
     data: Dataset
 
     @property
@@ -109,7 +111,7 @@ class Rounds:
         """One round more."""
         self._probe.tf32(self.mode == "tf32")
         if not self._rounds:
-            self._operations = self._trace(1)
+            self._operations = self._trace(self._work.traced)
         outcome = self._train(self._work.steps)
         key = hashlib.sha256(outcome.key).digest()
         if not self._rounds:
@@ -169,6 +171,7 @@ class Rounds:
             "digest": hashlib.sha256("".join(d for tensor in tensors for d in tensor["intervals"]).encode()).hexdigest(),
             "state_sha256": self._state,
             "tensors": tensors,
+            "traced": self._work.traced,
             "operations": self._operations,
             "deviations": [*self._deviations(most)],
             "deviant_rounds": sum(key != most for key in self._rounds),
@@ -196,8 +199,8 @@ class Rounds:
                 }
 
     def _operation_of(self, step: int) -> str:
-        """The operation that gives other numbers when the step is taken again, or the first step; "" where none does."""
-        if now := first_operation(self._trace(1), self._operations):
+        """The operation that gives other numbers when the step is taken again, or the traced one; "" where none does."""
+        if now := first_operation(self._trace(self._work.traced), self._operations):
             return now
         first, *others = (self._trace(step) for _ in range(RETRIES))
         return next(filter(None, (first_operation(other, first) for other in others)), "")

@@ -49,6 +49,8 @@ class Order(TypedDict):
     recipe: dict[str, Any]
     seed: int
     steps: int
+    traced: int
+    """step whose operations are recorded, from 1"""
     rounds: int
     """of each precision; 0: as many as `seconds` leave time for, two at least"""
     seconds: float
@@ -89,7 +91,7 @@ def train(
     engine: Engine, probe: Probe, order: Order, device: Device | None, sign: Callable[[str], None]
 ) -> tuple[list[tuple[ModeResult, StepSums]], LoadFigures]:
     """All rounds, the precisions taking turns."""
-    work = Work(recipe=Recipe(**order["recipe"]), seed=order["seed"], steps=order["steps"], data=digits())
+    work = Work(recipe=Recipe(**order["recipe"]), seed=order["seed"], steps=order["steps"], traced=order["traced"], data=digits())
     rounds = [Rounds(engine, probe, work, mode, sign) for mode in MODES if mode != "tf32" or probe.tf32(True)]
     with tempfile.TemporaryDirectory(prefix="alexnet-") as folder:
         sampler = Sampler(Path(folder), deliver=Path.unlink, say=sign)

@@ -27,6 +27,14 @@ from job.core.exits import Exit
 )
 @click.option("--rounds", metavar="N", type=click.IntRange(1), help="Rounds in each precision, instead of --minutes.")
 @click.option("--steps", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="Optimiser steps of a round.")
+@click.option(
+    "--trace",
+    metavar="STEP",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Step of a round whose operations are recorded, to be named where two GPUs part in it; `accept report` tells which.",
+)
 @options.setting("--output", metavar="FOLDER|s3://…", help="Folder or s3://bucket/prefix for the verdicts. Without it they are only shown.")
 @options.setting("--run-id", metavar="NAME", help="Name under which the verdict is stored. Default: node and GPU.")
 @options.as_json
@@ -53,6 +61,7 @@ def accept(context: click.Context, /, as_json: bool, **values: Any) -> int:
         device=values["device"],
         threads=values["threads"] or usable_cpus(),
         steps=values["steps"],
+        traced=values["trace"],
         rounds=values["rounds"] or 0,
         minutes=values["minutes"],
         store=open_store(values["output"]) if values["output"] else None,

@@ -53,7 +53,7 @@ class TensorDigests(TypedDict):
 
 
 class Operation(TypedDict):
-    """What one operation of a round's first step gave, from the same weights on every GPU."""
+    """What one operation of a step gave, from the same weights on every GPU."""
 
     name: str
     """`inputs`, `masks/LAYER`, `activations/LAYER` of the first 8 images, `logits`, `gradients/NAME`"""
@@ -95,8 +95,10 @@ class ModeResult(TypedDict):
     """SHA-256 over weights and slots, in canonical layout, after the last step of the first round"""
     tensors: list[TensorDigests]
     """of the round that most rounds were equal to, in network order, `loss` first"""
+    traced: int
+    """step whose `operations` are recorded, from 1"""
     operations: list[Operation]
-    """of the first step of that round, in the order of computation"""
+    """of that step, before the first round, in the order of computation"""
     deviations: list[Deviation]
     """the first ten; empty: every round gave the same"""
     deviant_rounds: int

@@ -23,8 +23,10 @@ class Parting:
     """that differ there"""
     of: int
     """that were compared"""
+    traced: int
+    """step whose operations were compared, from 1"""
     operation: str | None
-    """first operation of the first step that differs, as after a permanent fault; None: that step was right"""
+    """first one that differs, as after a permanent fault; None: they were equal, or of another step"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ def parting(mode: Mode, right: ModeResult, other: ModeResult) -> Parting:
         tensor=next((name for name in names if name != "loss"), "loss"),
         tensors=len(names),
         of=len(right["tensors"]),
+        traced=other["traced"],
         operation=_operation(right, other),
     )
 
@@ -99,5 +102,7 @@ def _first_difference(right: list[str], other: list[str]) -> int:
 
 
 def _operation(right: ModeResult, other: ModeResult) -> str | None:
+    if right["traced"] != other["traced"]:
+        return None
     digests = {operation["name"]: operation["digest"] for operation in other["operations"]}
     return next((one["name"] for one in right["operations"] if digests.get(one["name"], one["digest"]) != one["digest"]), None)

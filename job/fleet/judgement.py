@@ -1,19 +1,20 @@
 """A fleet judged as a whole: each GPU by its own verdict, by the bytes of its group, and by how far it is from its group's median."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from job.acceptance.locate import Place
 from job.analysis.formatting import listed, shortened
-from job.core.acceptance_records import Level, Mode
+from job.core.acceptance_records import Level
 from job.core.exits import Exit
 from job.fleet.digests import Parting
 from job.fleet.figures import figures_of, likely_causes
 from job.fleet.groups import Group, Verdicts, grouped
 from job.fleet.outliers import LEAST, Spread
 from job.fleet.reading import Report
+from job.fleet.retracing import Locate, Retrace, retraces
 
 State = Literal["fail", "suspect", "missing", "pass"]
 STATES: tuple[State, ...] = ("fail", "suspect", "missing", "pass")
@@ -67,6 +68,8 @@ class Fleet:
     gpus: list[Gpu]
     """the worst first, then by node and position"""
     groups: list[Group]
+    retraces: list[Retrace]
+    """how the operation is found out where none is named"""
     never: list[str]
     """GPUs that should have a verdict, and of which there is none"""
     not_tested: list[tuple[str, int]]
@@ -93,10 +96,6 @@ class Fleet:
         return found
 
 
-Locate = Callable[[str, str, Mode], Place | None]
-"""(GPU, the GPU or reference that is right, precision) → where exactly they part; None where that cannot be told"""
-
-
 def judge(
     reports: Sequence[Report],
     *,
@@ -118,6 +117,7 @@ def judge(
     return Fleet(
         gpus=sorted(gpus, key=lambda gpu: (STATES.index(gpu.state), gpu.node, gpu.position, gpu.name)),
         groups=groups,
+        retraces=[*retraces(groups, [*([reference] if reference else []), *reports], locate)],
         never=[*_never(reports, expect), *_abandoned(reports)],
         not_tested=_not_tested(verdicts, groups),
         notes=[*_notes(gpus, groups, reference)],
@@ -174,8 +174,8 @@ def _by_bytes(group: Group, locate: Locate) -> Iterator[tuple[str, Reason]]:
 
 
 def _where(parting: Parting, place: Place | None) -> str:
-    if parting.operation:
-        return f"step 1, {parting.operation}"
+    if parting.operation and not (place and place.step < parting.traced):
+        return f"step {parting.traced}, {parting.operation}"
     if place:
         return f"step {place.step}, {place.place}: {place.tensor}"
     others = f" and {parting.tensors - 1} more of {parting.of}" if parting.tensors > 1 else ""

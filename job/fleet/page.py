@@ -33,6 +33,7 @@ def fleet_page(fleet: Fleet, where: str) -> str:
         tiles=tiles,
         bad=[gpu for gpu in fleet.gpus if gpu.state != "pass"],
         who=text.who,
+        retraces=[*text.retraces(fleet)],
         groups=[{"group": group, "picture": _picture(group, places) if group.number <= DRAWN else None} for group in fleet.groups],
         not_tested=text.not_tested(fleet),
         method=text.METHOD,

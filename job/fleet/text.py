@@ -1,6 +1,6 @@
 """A fleet as text for a terminal, as JSON for a controller, and as names for `kubectl`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from job.analysis.formatting import columns, listed
@@ -34,7 +34,7 @@ def counted(count: int, what: str) -> str:
 
 def text(fleet: Fleet) -> str:
     """One line for each node, the worst first; then groups, what was not tested, and what else there is to know."""
-    parts = [headline(fleet), columns([_line(node, gpus) for node, gpus in fleet.nodes.items()]), *_groups(fleet)]
+    parts = [headline(fleet), columns([_line(node, gpus) for node, gpus in fleet.nodes.items()]), *retraces(fleet), *_groups(fleet)]
     parts.append("\n".join(["Not tested:", *(f"  {sentence}" for sentence in not_tested(fleet))]))
     return "\n\n".join([*parts, *fleet.notes, METHOD])
 
@@ -49,6 +49,16 @@ def who(gpu: Gpu) -> str:
     """What a person in the machine room looks for."""
     index = "" if gpu.index is None else f"index {gpu.index}, "
     return f"{index}GPU {gpu.position}{f' ({gpu.uuid})' if gpu.uuid else ''}" if gpu.product else gpu.name
+
+
+def retraces(fleet: Fleet) -> Iterator[str]:
+    """What a person has to do to learn an operation."""
+    known = {gpu.name: f"{gpu.node}, {who(gpu)}" for gpu in fleet.gpus}
+    for each in fleet.retraces:
+        yield (
+            f"To name the operation of step {each.step}, run\n  on {known[each.gpu]}:\n    {each.there}\n"
+            f"  on {known.get(each.right, each.right)}, which is right:\n    {each.on_the_right_one}\n  and then:\n    {each.then}"
+        )
 
 
 def _groups(fleet: Fleet) -> list[str]:
@@ -112,6 +122,7 @@ def as_json(fleet: Fleet) -> dict[str, Any]:
             }
             for group in fleet.groups
         ],
+        "retraces": [vars(each) for each in fleet.retraces],
         "never": fleet.never,
         "not_tested": [{"what": what, "gpus": count} for what, count in fleet.not_tested],
         "notes": fleet.notes,

@@ -100,6 +100,12 @@ def lower(c: Cluster, pod: str) -> None:
     patch = {"spec": {"containers": [{"name": "accept", "resources": resources}]}}
     c.k("patch", "pod", pod, "--subresource=resize", "-p", json.dumps(patch))
 
+    def in_force() -> bool:
+        (status,) = c.k.get("pod", pod)["status"]["containerStatuses"]
+        return bool(status.get("resources", {}).get("limits", {}).get("cpu") == LESS_CPU)
+
+    until(f"the lower limit of {pod}", in_force, 60)
+
 
 def judged(c: Cluster) -> str:
     """What `alexnet accept report` says."""

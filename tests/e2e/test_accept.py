@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -14,13 +15,18 @@ from job.core.acceptance_records import Started, Steps, Verdict
 from tests.support.commands import alexnet, arguments, environment
 
 SMALL = ("--device", "cpu", "--threads", "1", "--set", "width=0.125", "--set", "image_size=64", "--set", "batch_size=8", "--steps", "20")
+STEP, CHANNEL, LEAST = 2, 17, 8.2
+"""step, channel and number: that channel of features.3 reaches 7.0 in the first step, and 9.3 in the second one"""
 PLANTED = str(Path(__file__).parents[1] / "support" / "planted")
 
 
 def accept(output: Path, *words: str, fault: dict[str, Any] | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    if fault:
-        variables |= {"PYTHONPATH": os.pathsep.join([PLANTED, os.environ.get("PYTHONPATH", "")]), "PLANTED_FAULT": json.dumps(fault)}
-    return alexnet("accept", *SMALL, "--output", str(output), *words, **variables)
+    return alexnet("accept", *SMALL, "--output", str(output), *words, **variables, **(planted(fault) if fault else {}))
+
+
+def planted(fault: dict[str, Any]) -> dict[str, str]:
+    """The environment in which it is."""
+    return {"PYTHONPATH": os.pathsep.join([PLANTED, os.environ.get("PYTHONPATH", "")]), "PLANTED_FAULT": json.dumps(fault)}
 
 
 def stored(output: Path, name: str) -> Verdict:
@@ -94,6 +100,23 @@ def test_a_stuck_bit_gives_another_digest_and_its_operation_is_named(sound: tupl
         assert next(a["name"] for a, b in pairs if a != b) == "activations/features.3"
 
 
+@pytest.mark.parametrize("sound", ["torch", pytest.param("tensorflow", marks=pytest.mark.slow)], indirect=True)
+def test_the_operation_of_a_later_step_is_named_by_what_the_report_says_to_run(sound: tuple[str, Path]) -> None:
+    """A circuit that fails on large numbers only, of which there is none before that step."""
+    engine, output = sound
+    fault = {"kind": "stuck", "place": "forward", "tensor": "features.3", "bit": 22, "channel": CHANNEL, "least": LEAST}
+    result = accept(output, "--engine", engine, "--run-id", "late", "--rounds", "1", fault=fault)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(alexnet("accept", "report", str(output), "--reference", f"{output}/sound", "--format", "json").stdout)
+    (again,) = (each for each in told["retraces"] if each["gpu"] == "late")
+    assert (again["right"], again["step"]) == ("sound", STEP)
+    assert alexnet(*shlex.split(again["there"])[1:], **planted(fault)).returncode == 0
+    assert alexnet(*shlex.split(again["on_the_right_one"])[1:]).returncode == 0
+    done = alexnet(*shlex.split(again["then"])[1:])
+    assert done.returncode == 71
+    assert f"bf16 and fp32: other bytes than the reference right, first in step {STEP}, activations/features.3" in done.stdout
+
+
 def test_a_process_that_breaks_is_a_bad_gpu(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sitecustomize.py").write_text(
@@ -114,6 +137,9 @@ def test_what_cannot_be_asked_for_is_no_verdict(tmp_path: Path) -> None:
     result = alexnet("accept", "--engine", "torch", "--set", "batch_size=9999", "--device", "cpu")
     assert result.returncode == 2
     assert "batch_size = 9999: there are 1442 images" in result.stderr
+    result = alexnet("accept", "--engine", "torch", "--trace", "6", "--steps", "5", "--device", "cpu")
+    assert result.returncode == 2
+    assert "--trace 6: a round has 5 steps" in result.stderr
 
 
 def test_sigterm_ends_its_processes_and_leaves_no_verdict(tmp_path: Path) -> None:

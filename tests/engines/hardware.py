@@ -96,7 +96,7 @@ CASES = cases()
 
 
 def work() -> Work:
-    return Work(recipe=SMALL, seed=3, steps=STEPS, data=digits())
+    return Work(recipe=SMALL, seed=3, steps=STEPS, traced=1, data=digits())
 
 
 class Bench:

@@ -38,7 +38,14 @@ def spread(value: float) -> Any:
 
 
 def mode_result(
-    mode: Mode, speed: float, *, wrong_from: int | None = None, first: Sequence[str] = (), operation: str = "", who: str = ""
+    mode: Mode,
+    speed: float,
+    *,
+    wrong_from: int | None = None,
+    first: Sequence[str] = (),
+    operation: str = "",
+    who: str = "",
+    traced: int = 1,
 ) -> ModeResult:
     """`wrong_from`: number of the first interval that is wrong, from 0, in the tensors `first` and in all from the next on."""
     tensors = []
@@ -54,6 +61,7 @@ def mode_result(
         "digest": digest(tensors),
         "state_sha256": digest(tensors, "state"),
         "tensors": tensors,
+        "traced": traced,
         "operations": operations,
         "deviations": [],
         "deviant_rounds": 0,

@@ -32,6 +32,8 @@ class Fault:
     """of a `flip`: number in the framework's own layout, modulo how many there are; -N: the largest of the N-th image of the batch"""
     channel: int = 0
     """of a `stuck` bit"""
+    least: float = 0.0
+    """of a `stuck` bit: in numbers that are as great as this or greater, without their sign; a weak circuit fails on some numbers only"""
     step: int = 1
     """of a `flip`: the call of `Network.step` in this process at which it happens, from 1.  Of others: the first one"""
     rate: float = 0.0
@@ -80,13 +82,18 @@ def changed(words: Any, planted: Planted, channel_axis: int) -> None:
     if planted.fault.kind == "stuck":
         chosen = [slice(None)] * words.ndim
         chosen[channel_axis] = position % words.shape[channel_axis]  # type: ignore[call-overload]
-        words[tuple(chosen)] |= mask
+        part = words[tuple(chosen)]
+        part[~(np.abs(numbers(part)) < planted.fault.least)] |= mask
     else:
         if position < 0:
             image = -position - 1
-            numbers = words[image].view(np.float32) if words.itemsize == 4 else (words[image].astype(np.uint32) << 16).view(np.float32)
-            position = image * numbers.size + int(numbers.argmax())
+            position = image * words[image].size + int(numbers(words[image]).argmax())
         words[np.unravel_index(position % words.size, words.shape)] ^= mask
+
+
+def numbers(words: Any) -> Any:
+    """float32, of words of float32 or bfloat16."""
+    return words.view(np.float32) if words.itemsize == 4 else (words.astype(np.uint32) << 16).view(np.float32)
 
 
 def plant(fault: Fault, module: Any) -> Planted:
@@ -236,6 +243,7 @@ class Tensorflow(Engine):
         mask = tf.bitwise.left_shift(tf.ones((), whole), tf.cast(bit % (8 * tensor.dtype.size), whole))
         if self.fault.kind == "stuck":
             channel = tf.equal(tf.range(shape[-1], dtype=tf.int64), position % shape[-1]) & (on > 0)
+            channel &= ~(tf.abs(tf.cast(tensor, tf.float32)) < self.fault.least)
             words = tf.where(channel, tf.bitwise.bitwise_or(words, mask), words)
         else:
             words = tf.where(here, tf.bitwise.bitwise_xor(words, mask), words)

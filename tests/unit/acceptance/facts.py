@@ -19,6 +19,7 @@ def mode(**changes: Any) -> dict[str, Any]:
         "digest": "0" * 64,
         "state_sha256": "0" * 64,
         "tensors": [{"name": "loss", "intervals": ["0" * 16] * 10}],
+        "traced": 1,
         "operations": [{"name": "inputs", "digest": "0" * 16}],
         "deviations": [],
         "deviant_rounds": 0,

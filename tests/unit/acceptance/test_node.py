@@ -39,6 +39,7 @@ def setup(tmp_path: Path) -> Setup:
         device="cpu",
         threads=2,
         steps=20,
+        traced=1,
         rounds=0,
         minutes=0.1,
         store=FolderStore(tmp_path / "store"),

@@ -1,5 +1,6 @@
 """A fleet of made-up verdicts: who is named, with which cause, and who is not."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,15 @@ from typing import Any
 import pytest
 
 from job.acceptance.locate import Place
+from job.acceptance.record import work
+from job.cli.accept import accept
+from job.cli.recipes import resolve
 from job.core.acceptance_records import Verdict
 from job.core.exits import Exit
+from job.core.recipe import Recipe
 from job.fleet.judgement import Fleet, Gpu, judge
 from job.fleet.reading import Report
+from job.fleet.text import text
 from job.storage.folder import FolderStore
 from tests.support.verdicts import PRODUCT, mode_result, started, verdict
 
@@ -64,7 +70,56 @@ def test_what_the_steps_tell_is_added() -> None:
 
     fleet = fleet_of(8, {3: verdict(3, wrong={"wrong_from": 4, "first": ["loss"]})}, locate=locate)
     assert "first in step 47, backward: gradients/features.6.weight" in bad(fleet)["uid-3"].reasons[0].what
-    assert asked == [("uid-3", "uid-0", "bf16"), ("uid-3", "uid-0", "fp32")]
+    assert set(asked) == {("uid-3", "uid-0", "bf16"), ("uid-3", "uid-0", "fp32")}
+
+
+def traced(number: int, step: int, **wrong: Any) -> Verdict:
+    """Its operations are those of that step."""
+    found = verdict(number, wrong=wrong)
+    for mode in found["modes"]:
+        mode["traced"] = step
+    return found
+
+
+@pytest.mark.parametrize(
+    ("right", "deviant", "parted", "named"),
+    [
+        (1, 1, 47, "step 1, activations/features.3"),
+        (47, 47, 47, "step 47, activations/features.3"),
+        (47, 47, 12, "step 12, update: weights/features.3.weight"),  # whose operations are not known
+        (1, 47, 47, "step 47, update: weights/features.3.weight"),
+    ],
+)
+def test_an_operation_is_named_in_the_step_that_both_traced(right: int, deviant: int, parted: int, named: str) -> None:
+    special = {number: traced(number, right, wrong_from=None) for number in range(4)}
+    special[4] = traced(4, deviant, wrong_from=0, operation="activations/features.3")
+    fleet = fleet_of(5, special, locate=lambda *_: Place(parted, "update", "weights/features.3.weight", 1))
+    assert f"first in {named}" in bad(fleet)["uid-4"].reasons[0].what
+
+
+def test_what_to_run_so_that_the_operation_of_a_later_step_is_named() -> None:
+    """The commands do the same work as what they were made from."""
+    recipe = Recipe(name="accept", width=0.125, flip=True, dropout=0.25, optimizer="adam", progressive_resizing="64:0.25 96:0.25")
+    special = {number: verdict(number, work=work(recipe, 7, 50)) for number in range(5)}
+    special[3] = verdict(3, work=work(recipe, 7, 50), wrong={"wrong_from": 4, "first": ["loss"]})
+    fleet = fleet_of(5, special, locate=lambda *_: Place(47, "forward", "loss", 1))
+    (again,) = fleet.retraces
+    assert (again.gpu, again.right, again.step) == ("uid-3", "uid-0", 47)
+    for command, uuid, name in ((again.there, "GPU-00000003", "deviant"), (again.on_the_right_one, "GPU-00000000", "right")):
+        env, visible, alexnet, _, *words = shlex.split(command)
+        assert (env, visible, alexnet) == ("env", f"CUDA_VISIBLE_DEVICES={uuid}", "alexnet")
+        with accept.make_context("accept", words) as context:
+            given = context.params
+            assert work(resolve({**given, "recipe": "accept"}), given["seed"], given["steps"]) == special[3]["work"]
+        asked = {"trace": 47, "rounds": 1, "run_id": name, "output": "nowhere/trace-uid-3", "engine": "torch", "device": "cuda"}
+        assert {key: given[key] for key in asked} == asked
+    assert again.then == "alexnet accept report nowhere/trace-uid-3 --reference nowhere/trace-uid-3/right"
+    assert f"on node-000, index 3, GPU 3 (GPU-00000003):\n    {again.there}\n" in text(fleet)
+
+
+def test_an_operation_that_is_named_is_not_looked_for_again() -> None:
+    special = {3: verdict(3, wrong={"wrong_from": 0, "first": ["loss"], "operation": "logits"})}
+    assert fleet_of(5, special, locate=lambda *_: Place(1, "forward", "loss", 1)).retraces == []
 
 
 def wrong(number: int, who: str = "") -> Verdict:
@@ -229,6 +284,14 @@ def test_an_evicted_gpu_that_ran_again_elsewhere_is_not_tested() -> None:
     fleet = judge(reports)
     assert fleet.never == ["GPU 5 (GPU-0000004d) of node-009, where a test was begun"]
     assert fleet.exit_code == Exit.NOT_STORED
+
+
+def test_a_cpu_that_was_begun_twice_is_missed_once() -> None:
+    """It has no uuid by which it could be told from another one."""
+    cpu = started(0, gpu={**started(0)["gpu"], "uuid": ""})
+    reports = [report(0, None, started=cpu, earlier=(before(0, started=cpu),)), *(report(n, verdict(n)) for n in range(1, 6))]
+    fleet = judge(reports)
+    assert (list(bad(fleet)), fleet.never) == (["uid-0"], [])
 
 
 def test_what_failed_once_does_not_pass_by_another_try() -> None:
