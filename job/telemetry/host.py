@@ -70,7 +70,7 @@ class Probe:
         return f"machine: the container may use {limited} (cgroups: {limits.version}); the node has {host}"
 
     def _of_container(self, figures: MachineFigures) -> Counters:
-        usage = self._cgroup.usage()
+        usage, self.limits = self._cgroup.usage(), self._cgroup.limits()  # which Kubernetes may change in a pod that runs
         self._kills = usage.out_of_memory_kills if self._kills is None else self._kills
         if usage.memory_bytes is not None:
             figures["container_memory_bytes"] = usage.memory_bytes

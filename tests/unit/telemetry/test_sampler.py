@@ -241,6 +241,17 @@ def test_the_container_s_limits_are_told_at_the_start(tmp_path):
     assert log.rows[0]["container_cpu_limit_cores"] == 1.5
 
 
+def test_a_limit_that_changes_meanwhile_is_seen(tmp_path):
+    (tmp_path / "mountinfo").write_text("30 23 0:26 / /group rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group/cpu.max").write_text("30000 100000")
+    probe = Probe(Cgroup(tmp_path, tmp_path))
+    (tmp_path / "group/cpu.max").write_text("4000 100000")
+    assert probe.sample()["container_cpu_limit_cores"] == 0.04
+    assert probe.limits.cpus == 0.04
+
+
 def test_totals_weigh_by_time():
     totals = Totals()
     throttled = "container_throttled_seconds_per_second"
