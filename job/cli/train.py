@@ -193,7 +193,8 @@ def _launch(recipe: Recipe, values: dict[str, Any], workers: int) -> int:
     from job.workers.launcher import Launcher, environments, same_command
 
     run_id = values["run_id"] if values["run_id"] is not None else new_id(recipe, values["engine"])
-    places = environments(values["engine"], workers, ALEXNET_RUN_ID=run_id, ALEXNET_ENGINE=values["engine"])
+    variables = {**os.environ, "ALEXNET_RUN_ID": run_id, "ALEXNET_ENGINE": values["engine"]}
+    places = environments(values["engine"], workers, variables)
     return Launcher(same_command(), places, silence=values["worker_timeout"], flush=values["flush_timeout"]).run()
 
 

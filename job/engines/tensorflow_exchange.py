@@ -24,6 +24,8 @@ EVERYONE = 1_000
 """key of the group of all workers; those of the pairs follow"""
 HEALTH_SECONDS = 2.0
 """between two questions for the health of the others, and for which an answer is waited"""
+PIECE = 1 << 22
+"""numbers that are sent at a time, 16 MiB in float32: 57 million at once take gRPC twice as long (docs/scaling.md)"""
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -70,9 +72,10 @@ class TensorflowExchange(Exchange):
     def add(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
         with self._missing_nobody(), tf.device(self._device):
             flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
+            pieces = tf.split(flat, [min(PIECE, len(flat) - at) for at in range(0, len(flat), PIECE)])
             for group in self._pairs:
-                flat = self._sum(flat, group, 2)
-            parts = tf.split(flat, [tensor.shape.num_elements() for tensor in tensors])
+                pieces = [self._sum(piece, group, 2) for piece in pieces]
+            parts = tf.split(tf.concat(pieces, 0), [tensor.shape.num_elements() for tensor in tensors])
             return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def _sum(self, tensor: tf.Tensor, group: int, size: int) -> tf.Tensor:

@@ -54,9 +54,9 @@ class TensorflowProbe(Probe):
         return [*seconds.most_common()]
 
     def _wait(self) -> None:
-        """Until the device is done.  A CPU is when its call returns; asked for, TensorFlow fails where it has met other workers."""
-        if self.gpu:
-            tf.test.experimental.sync_devices()
+        """Until the device is done.  `tf.test.experimental.sync_devices` asks those of other workers, too, which is an error."""
+        with tf.device(self.device):
+            tf.raw_ops.SyncDevice()
 
     def peak_gpu_memory(self) -> int | None:
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if self.gpu else None

@@ -49,12 +49,10 @@ class TorchExchange(Exchange):
 
     def add(self, tensors: list[Tensor]) -> list[Tensor]:
         """In their own memory and its layout, as they would be without other workers."""
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         with self._missing_nobody():
             for group in self._pairs:
-                dist.all_reduce(flat, group=group)
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view(tensor.shape))
+                for work in [dist.all_reduce(tensor, group=group, async_op=True) for tensor in tensors]:
+                    work.wait()
         return tensors
 
     def put(self, key: str, text: str) -> None:

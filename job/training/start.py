@@ -102,7 +102,8 @@ def attempt(
     workload = Workload.of(recipe, data.train.labels, options.seed)
     who = identity.claim(engine.environment(), started=run.store.now(), gpu=options.place.local_rank)
     record = refusal = None
-    with ledger.spend("start-up"):
+    busy = f"starting {engine.name}" if options.place.alone else f"waiting for the other workers at {options.place.addresses[0]}"
+    with ledger.spend("start-up"), announced(busy, display.say):
         try:
             record = settle(run, engine, recipe, data, initial, options, display.say)
         except JobError as error:

@@ -2,13 +2,12 @@
 
 import ctypes
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
 
@@ -86,8 +85,8 @@ class Launcher:
                 process.send_signal(number)
 
 
-def environments(engine: str, workers: int, **variables: str) -> list[dict[str, str]]:
-    """For each worker: its place, as torchrun or a TF_CONFIG would tell it, on ports of the loopback device that are free now."""
+def environments(engine: str, workers: int, variables: Mapping[str, str]) -> list[dict[str, str]]:
+    """`variables` and, for each worker, its place, as torchrun or a TF_CONFIG would tell it, on free ports of the loopback device."""
     ports = _free_ports(workers)
     found = []
     for rank in range(workers):
@@ -97,7 +96,7 @@ def environments(engine: str, workers: int, **variables: str) -> list[dict[str, 
             place["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
         else:
             place |= {"RANK": str(rank), "WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ports[0])}
-        found.append({**os.environ, **variables, **place})
+        found.append({**variables, **place})
     return found
 
 

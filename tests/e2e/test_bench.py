@@ -68,6 +68,7 @@ def test_two_workers_beside_one(tmp_path: Path) -> None:
     one = found["workers"]["torch"]
     assert one["pair_over_one"]["median"] == pytest.approx(one["step_seconds"]["median"] / one["pair_step_seconds"]["median"], rel=0.9)
     assert 0 < one["exchange_share"]["least"] <= one["exchange_share"]["greatest"] < 1
+    assert 0 < one["agreement_seconds"]["median"] < one["comparison_seconds"]["median"] < 1
     assert [*one["shards_over_one"]] == ["2", "4", "8"]
     assert all(cost["least"] > 0 for cost in one["shards_over_one"].values())
     assert one["pair_peak_host_memory_bytes"] > one["peak_host_memory_bytes"] > 3e8

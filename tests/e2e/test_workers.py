@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from job.workers.launcher import environments
 from tests.support.commands import TINY, Process, alexnet, environment, train
 from tests.support.workers import ENGINES, bytes_of, claim, worker_process
 
@@ -37,22 +38,43 @@ def test_two_workers_leave_the_bytes_of_one(one_worker):
     assert "workers" not in claim(output, "one")
 
 
+def start_worker(engine, module, output, run, place, *more):
+    """A process that is told its place by these variables."""
+    words = ["--engine", engine, "--output", str(output), "--run-id", run, *TINY, *SHORT, *more]
+    return subprocess.Popen([sys.executable, "-m", module, "train", *words], stderr=subprocess.PIPE, text=True, env=place)
+
+
 def two_workers(module, output, run, *more):
-    """As torchrun would start them: their exit codes, what they said, and the seconds that it took.  `more`: words of each."""
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(random.randrange(20_000, 30_000)), "LOCAL_WORLD_SIZE": "2"}
-    words = ["--engine", "torch", "--output", str(output), "--run-id", run, *TINY, *SHORT]
+    """Their exit codes, what they said, and the seconds that it took.  `more`: words of each."""
     begun = time.monotonic()
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, "train", *words, *more[rank]],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **place),
-        )
-        for rank in range(2)
-    ]
-    said = [worker.communicate(timeout=200)[1] for worker in workers]
-    return [worker.returncode for worker in workers], said, time.monotonic() - begun
+    places = environments("torch", 2, environment())
+    workers = [start_worker("torch", module, output, run, places[rank], *more[rank]) for rank in range(2)]
+    said = [each.communicate(timeout=200)[1] for each in workers]
+    return [each.returncode for each in workers], said, time.monotonic() - begun
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_workers_that_do_not_meet_say_so(engine, tmp_path):
+    """Worker 0 first, which puts run.json."""
+    for rank, place in enumerate(environments(engine, 2, environment())):
+        lone = start_worker(engine, "tests.support.impatient", tmp_path, "lonely", place)
+        said = lone.communicate(timeout=60)[1]
+        assert lone.returncode == 75, said
+        assert f"worker {rank} of 2 did not meet the others at 127.0.0.1:" in said
+        assert "within 8 s" in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_worker_that_waits_for_the_others_hears_a_signal(engine, tmp_path):
+    lone = start_worker(engine, "job", tmp_path, "lonely", environments(engine, 2, environment())[0])
+    lines = iter(lone.stderr.readline, "")
+    assert any("still waiting for the other workers" in line for line in lines)
+    begun = time.monotonic()
+    lone.send_signal(signal.SIGTERM)
+    assert lone.wait(30) == 74
+    assert time.monotonic() - begun < 10
+    assert "nothing was stored" in lone.stderr.read()
 
 
 def test_a_worker_with_another_seed_is_named(tmp_path):

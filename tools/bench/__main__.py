@@ -103,6 +103,8 @@ def figures(report: Found) -> list[list[str]]:
         memory = f"{one['pair_peak_host_memory_bytes'] / 1e9:.2f} GB"
         found.append([f"{engine}: two workers ÷ one with all threads", _quotient(one["pair_over_one"]), "", memory])
         found.append([f"{engine}: exchange's share of a step of two workers", _quotient(one["exchange_share"]), "", ""])
+        found.append([f"{engine}: an agreement of two workers, one a step", _milliseconds(one["agreement_seconds"]), "", ""])
+        found.append([f"{engine}: a comparison of their weights, one a checkpoint", _milliseconds(one["comparison_seconds"]), "", ""])
         for shards, cost in one["shards_over_one"].items():
             found.append([f"{engine}: a step of {shards} shards ÷ of one, one worker", _quotient(cost), "", ""])
     for engine, one in report.get("first_step", {}).items():
@@ -126,7 +128,7 @@ def _quotient(found: Found) -> str:
 
 
 def _milliseconds(found: Found) -> str:
-    return f"{1e3 * found['median']:.1f} ms"
+    return f"{1e3 * found['median']:.2f} ms"
 
 
 if __name__ == "__main__":

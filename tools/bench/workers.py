@@ -1,4 +1,4 @@
-"""Two workers with half of the threads each beside one with all; what their exchange takes; what shards cost one worker.
+"""Two workers with half of the threads each beside one with all; what their exchange and their agreements take; what shards cost one worker.
 
 Three processes for each engine, which take turns: the one alone with S = 1, 2, 4 and 8 gradient shards, and the two at once with S = 2.
 """
@@ -21,6 +21,8 @@ from tools.bench.plan import Plan, reported
 SHARDS = (1, 2, 4, 8)
 """of the one alone"""
 WORKERS = 2
+AGREEMENTS = 200
+"""of a turn"""
 Found = dict[str, Any]
 
 
@@ -44,15 +46,23 @@ def turns(engine: str, plan: Plan, threads: int) -> Found:
             stack.callback(one.close)  # also of those whose turn to be waited for does not come
         alone, *pair = [stack.enter_context(one) for one in started]
 
+        def of_both(action: str, count: int) -> Sequence[Reply]:
+            return [*pool.map(lambda worker: worker.take(action, count), pair)]
+
+        def seconds_of_both(action: str, count: int) -> list[float]:
+            """Of the slower one, once for each turn."""
+            return [max(reply["seconds"] for reply in of_both(action, count)) for _ in range(plan.turns)]
+
         def round_of_turns() -> Mapping[int, Sequence[Reply]]:
             """Shards of the one → its reply, and under 0 those of the two."""
             one = {shards: [alone.take(f"steps-{shards}", count)] for shards in SHARDS}
-            return {**one, 0: [*pool.map(lambda worker: worker.take(f"steps-{WORKERS}", count), pair)]}
+            return {**one, 0: of_both(f"steps-{WORKERS}", count)}
 
         count = 1
         seconds = round_of_turns()[1][0]["seconds"]
         count = max(1, round(plan.turn_seconds / seconds / 2))
         rows = [round_of_turns() for _ in range(plan.turns)]
+        agreements, comparisons = seconds_of_both("agreements", AGREEMENTS), seconds_of_both("comparisons", 1)
         memory = [worker.peak_host_memory for worker in (alone, *pair)]
     one = [row[1][0]["seconds"] for row in rows]
     both = [max(reply["seconds"] for reply in row[0]) for row in rows]
@@ -62,6 +72,8 @@ def turns(engine: str, plan: Plan, threads: int) -> Found:
         "pair_step_seconds": spread(both),
         "pair_over_one": ratio(one, both),
         "exchange_share": ratio(exchange, both),
+        "agreement_seconds": spread(agreements),
+        "comparison_seconds": spread(comparisons),
         "shards_over_one": {str(shards): ratio([row[shards][0]["seconds"] for row in rows], one) for shards in SHARDS[1:]},
         "peak_host_memory_bytes": memory[0],
         "pair_peak_host_memory_bytes": sum(memory[1:]),
