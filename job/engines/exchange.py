@@ -66,6 +66,8 @@ class Exchange(ABC):
                 self.put(f"here/{place.rank}", "yes")
                 missing = [n for n in range(place.workers) if not self.get(f"here/{n}", max(end - time.monotonic() - 1, 0.1))]
                 found.put(f"worker {' and '.join(map(str, missing))} did not come" if missing else "")
+            except TimeoutError as error:
+                found.put(str(error))
             except Exception as error:
                 found.put(f"{type(error).__name__}: {error}")
 

@@ -5,9 +5,11 @@ Reads side by side with `torch_exchange.py`.
 
 import itertools
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +28,8 @@ HEALTH_SECONDS = 2.0
 """between two questions for the health of the others, and for which an answer is waited"""
 PIECE = 1 << 22
 """numbers that are sent at a time, 16 MiB in float32: 57 million at once take gRPC twice as long (docs/scaling.md)"""
+PAUSE = 0.5
+"""seconds between two looks for the others, and for each of them"""
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -52,6 +56,7 @@ class TensorflowExchange(Exchange):
 
     def _connect(self) -> None:
         place = self.place
+        self._await_all()
         context.context().configure_coordination_service(
             service_type="standalone",
             service_leader="/job:worker/replica:0/task:0",
@@ -63,6 +68,24 @@ class TensorflowExchange(Exchange):
         tf.distribute.MultiWorkerMirroredStrategy(
             tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, task_type="worker", task_id=place.rank, rpc_layer="grpc")
         )
+
+    def _await_all(self) -> None:
+        """Until each worker listens at its port, here or in TensorFlow.  Raises TimeoutError with the ranks of those that do not.
+
+        TensorFlow's own wait for the others does not end in time, and meanwhile lets no Python run, nor the handler of a signal."""
+        end = time.monotonic() + JOIN_SECONDS - 2
+        missing = dict(enumerate(self.place.addresses))
+        port = int(missing[self.place.rank].rpartition(":")[2])
+        both = socket.has_dualstack_ipv6()
+        with socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both):
+            while missing and time.monotonic() < end:
+                for rank, address in [*missing.items()]:
+                    host, _, port_there = address.rpartition(":")
+                    with suppress(OSError), socket.create_connection((host.strip("[]"), int(port_there)), PAUSE):
+                        del missing[rank]
+                time.sleep(PAUSE)
+        if missing:
+            raise TimeoutError(f"worker {' and '.join(map(str, missing))} did not come")
 
     def total(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
         with self._missing_nobody(), tf.device("/CPU:0"):

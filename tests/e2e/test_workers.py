@@ -53,6 +53,7 @@ def two_workers(module, output, run, *more):
     return [each.returncode for each in workers], said, time.monotonic() - begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_workers_that_do_not_meet_say_so(engine, tmp_path):
     """Worker 0 first, which puts run.json."""
