@@ -2,9 +2,8 @@
 
 from job.engines import exchange
 
-exchange.JOIN_SECONDS = 8.0  # before others import it
-
-from job.cli import main
-
 if __name__ == "__main__":
+    exchange.JOIN_SECONDS = 8.0  # before others import it
+    from job.cli import main
+
     main()

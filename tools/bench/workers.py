@@ -1,4 +1,4 @@
-"""Two workers with half of the threads each beside one with all; what their exchange and their agreements take; what shards cost one worker.
+"""Two workers with half of the threads each beside one with all; what they exchange and agree on; what shards cost one worker.
 
 Three processes for each engine, which take turns: the one alone with S = 1, 2, 4 and 8 gradient shards, and the two at once with S = 2.
 """
