@@ -65,6 +65,9 @@ def test_a_sound_machine_passes(sound: tuple[str, Path]) -> None:
     assert found["bandwidth"]["device_bytes_per_second"] > 1e8
     assert found["memory"] == {"bytes": 1 << 26, "patterns": 5, "wrong_words": 0}
     assert found["group"]["threads"] == "1"
+    looked = {one["check"].removeprefix("doctor: ") for one in found["evidence"]}
+    assert {"memory", "cpus", "store", "put"} < looked
+    assert not {check for check in looked if check.startswith("disk") or check == "throughput"}, "it makes no checkpoints"
     assert "TF32: this device has none." in found["not_tested"]
     assert len((attempt / "verdict.json").read_bytes()) < 256_000
 
