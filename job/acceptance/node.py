@@ -31,6 +31,8 @@ SILENCE = 900.0
 """seconds without a sign from a process after which its GPU counts as hung; the first step of a large network on a slow CPU takes many"""
 OF_CHECKPOINTS = ("disk of --output", "disk of the spool", "throughput")
 """checks of the doctor that are of no account here: the verdict and its checksums are small, and nothing else is stored"""
+NETWORKS = 2
+"""that a CPU has in its memory, one for each precision; in a GPU's there is room"""
 NOT_THE_GPU = (Exit.USAGE, Exit.CONFIGURATION)
 """a process that ends with one of these was asked for what cannot be"""
 
@@ -72,6 +74,7 @@ def checks(setup: Setup) -> list[Line]:
         cache=Path(tempfile.gettempdir()),
         spool=None,
         grace=30.0,
+        networks=NETWORKS,
     )
     return [line for line in examine(given) if line.check not in OF_CHECKPOINTS]
 

@@ -40,7 +40,7 @@ def examine(setup: Setup) -> Iterator[Line]:
     found, absent = node.visible_gpus()
     yield node.gpu(setup.device, found, absent)
     yield from kernel.lines(reports, gpu_expected=bool(found) and setup.device != "cpu")
-    yield node.memory(node.memory_needs(setup.recipe, reports), node.limits(), node.used_bytes())
+    yield node.memory(node.memory_needs(setup.recipe, setup.networks, reports), node.limits(), node.used_bytes())
     yield node.cpus(node.limits())
     yield node.shared_memory()
     yield from node.disks(setup)

@@ -86,8 +86,9 @@ def _device(facts: Survey) -> str:
     return f"{facts['name']}{size}{' (a MIG slice)' if facts['mig'] else ''}"
 
 
-def memory_needs(recipe: Recipe, reports: Sequence[Report]) -> dict[str, int]:
-    """Part → bytes of host memory that a training needs.  The framework's part is the peak of the process that checked its kernels."""
+def memory_needs(recipe: Recipe, networks: int, reports: Sequence[Report]) -> dict[str, int]:
+    """Part → bytes of host memory that a training of so many networks needs.  The framework's part is the peak of the process that
+    checked its kernels."""
     architecture = recipe.architecture()
     size = np.dtype(recipe.dtype).itemsize
     measured = [report for report in reports if "memory_bytes" in report]
@@ -97,8 +98,8 @@ def memory_needs(recipe: Recipe, reports: Sequence[Report]) -> dict[str, int]:
         "snapshot, a tensor at a time": size * max(int(np.prod(shape)) for shape in architecture.parameter_shapes.values()),
     }
     if not measured or any(report["environment"]["device"] == "cpu" for report in measured):
-        found["weights, gradients and slots"] = size * architecture.parameters * (2 + len(recipe.slots))
-        found["activations"] = size * recipe.batch_size * sum(prod(row.out_shape) for row in architecture.layers)
+        found["weights, gradients and slots"] = networks * size * architecture.parameters * (2 + len(recipe.slots))
+        found["activations"] = networks * size * recipe.batch_size * sum(prod(row.out_shape) for row in architecture.layers)
     return found
 
 

@@ -47,6 +47,8 @@ class Setup:
     spool: Path | None
     grace: float
     """seconds between SIGTERM and SIGKILL"""
+    networks: int = 1
+    """that are in memory at once"""
 
     @property
     def checkpoint_bytes(self) -> int:

@@ -255,7 +255,7 @@ def limit(gigabytes: float | None) -> Limits:
 
 
 def test_too_little_memory() -> None:
-    parts = node.memory_needs(Recipe(), [REPORT])
+    parts = node.memory_needs(Recipe(), 1, [REPORT])
     need = sum(parts.values()) / 1e9
     assert 1.5 < need < 3.0, "the promise is 3 GB"
     small = node.memory(parts, limit(1.0), 100_000_000)
@@ -269,7 +269,8 @@ def test_too_little_memory() -> None:
 def test_a_gpu_holds_what_the_host_would() -> None:
     on_gpu = {**REPORT, "environment": {"device": "a card"}}
     weights = Recipe().architecture().parameters * 4
-    assert sum(node.memory_needs(Recipe(), [REPORT]).values()) - sum(node.memory_needs(Recipe(), [on_gpu]).values()) > 3 * weights
+    of_host, of_two, of_gpu = (sum(node.memory_needs(Recipe(), *words).values()) for words in ((1, [REPORT]), (2, [REPORT]), (2, [on_gpu])))
+    assert of_two - of_host == of_host - of_gpu > 3 * weights
 
 
 def test_less_than_one_cpu() -> None:
@@ -298,7 +299,7 @@ def test_a_gpu_as_nvml_shows_it() -> None:
 def test_a_framework_that_takes_too_long() -> None:
     late = {"engine": "torch", "error": "torch: not finished after 45 s. Look at the node.", "late": True}
     assert [line.level for expected in (True, False) for line in kernel_lines([late], gpu_expected=expected)] == ["fail", "warn"]
-    parts = node.memory_needs(Recipe(), [late])
+    parts = node.memory_needs(Recipe(), 1, [late])
     assert parts["framework"] > 5e8
     assert "activations" in parts
 
