@@ -7,6 +7,7 @@ from job.core.acceptance_records import Bandwidth, MemoryTest
 from job.engines.probe import Probe
 
 COPIES = 20
+"""so many that one of them is undisturbed where others use the bus, or a quota of CPU time stops the process now and then"""
 BLOCK_BYTES = 1 << 28
 """of a pattern, of which the check needs two more while it compares; at most"""
 PATTERNS = ((0, 0x00000000), (0, 0xFFFFFFFF), (0, 0x55555555), (0, 0xAAAAAAAA), (0x9E3779B1, 0x7FEB352D))
