@@ -72,6 +72,7 @@ def test_a_sound_machine_passes(sound: tuple[str, Path]) -> None:
     assert len((attempt / "verdict.json").read_bytes()) < 256_000
 
 
+@pytest.mark.parametrize("sound", ["torch", pytest.param("tensorflow", marks=pytest.mark.slow)], indirect=True)
 def test_a_bit_that_flips_once_is_found(sound: tuple[str, Path]) -> None:
     """In the second round of the second precision: call 20 · 3 + 12 of a step, in the order bf16, fp32, bf16, fp32."""
     engine, output = sound
@@ -103,7 +104,7 @@ def test_a_stuck_bit_gives_another_digest_and_its_operation_is_named(sound: tupl
         assert next(a["name"] for a, b in pairs if a != b) == "activations/features.3"
 
 
-@pytest.mark.parametrize("sound", ["torch", pytest.param("tensorflow", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
 def test_the_operation_of_a_later_step_is_named_by_what_the_report_says_to_run(sound: tuple[str, Path]) -> None:
     """A circuit that fails on large numbers only, of which there is none before that step."""
     engine, output = sound

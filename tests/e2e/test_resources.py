@@ -129,13 +129,13 @@ def test_two_gpus_one_lost_in_mid_run_one_at_its_power_limit(tmp_path):
 
 @pytest.fixture(params=[3 * GIB], ids=["3 GiB"])
 def group(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """The command that runs another one in groups of its own: 0.4 CPUs, and the parameter's memory."""
+    """The command that runs another one in groups of its own: 0.6 CPUs, and the parameter's memory."""
     made: list[Path] = []
     memory = str(request.param)
     try:
         # with most of the shares, lest busy neighbours take so much that the quota is never reached
         shares = {"cpu.shares": "100000"}, {"cpu.weight": "10000"}
-        quota = {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "40000"}, {"cpu.max": "40000 100000"}
+        quota = {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "60000"}, {"cpu.max": "60000 100000"}
         made += [_made("cpu", shares[0] | quota[0], shares[1] | quota[1])]
         made += [_made("memory", {"memory.limit_in_bytes": memory}, {"memory.max": memory})]
     except OSError as error:
@@ -171,15 +171,15 @@ def test_in_a_group_the_log_shows_its_limits_and_throttling_is_noticed(group, tm
     command += ["--epochs", "4", "--threads", "2"]
     done = subprocess.run([*group, *command], capture_output=True, text=True, check=False, timeout=300, env=commands.environment())
     assert done.returncode == 0, done.stderr
-    assert "machine: the container may use 0.4 CPUs and 3.22 GB of memory" in done.stderr
+    assert "machine: the container may use 0.6 CPUs and 3.22 GB of memory" in done.stderr
     found = rows(tmp_path, "a")
-    assert {row["container_cpu_limit_cores"] for row in found} == {0.4}
+    assert {row["container_cpu_limit_cores"] for row in found} == {0.6}
     assert {row["container_memory_limit_bytes"] for row in found} == {3 * GIB}
     assert max(row["container_memory_bytes"] for row in found) < 3 * GIB
     assert max(row["container_throttled_seconds_per_second"] for row in found) > 0.1
     summary = commands.summary(tmp_path, "a")
     assert "The CPU quota holds the process back" in titles(summary)
-    assert summary["resources"]["container"]["cpus"] == 0.4
+    assert summary["resources"]["container"]["cpus"] == 0.6
     assert summary["resources"]["container_throttled_seconds"] > 1
 
 
@@ -191,7 +191,7 @@ def test_the_doctor_in_a_group_with_too_little_memory(group):
     lines = {line["check"]: line for line in json.loads(done.stdout)["lines"]}
     assert lines["memory"]["level"] == "fail"
     assert "of the container's limit of 1.07 GB" in lines["memory"]["reason"]
-    assert (lines["cpus"]["level"], "a quota of 0.4" in lines["cpus"]["reason"]) == ("warn", True)
+    assert (lines["cpus"]["level"], "a quota of 0.6" in lines["cpus"]["reason"]) == ("warn", True)
 
 
 IMAGES = ("alexnet-torch", "alexnet-tf")

@@ -100,7 +100,7 @@ def test_the_server_is_gone_for_good(alone, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 6))])
 def test_a_bad_network(seed: int, server: Server, alone, tmp_path: Path) -> None:
-    with Proxy(server, seed=seed, errors=0.1, resets=0.05, delays=(0.05, 3.0), truncations=0.02, lost_replies=0.02) as proxy:
+    with Proxy(server, seed=seed, errors=0.1, resets=0.05, delays=(0.05, 1.0), truncations=0.02, lost_replies=0.02) as proxy:
         process = begin("torch", proxy, f"bad-{seed}", tmp_path / "t", "--checkpoint-steps", "0")
         assert process.wait(500) == 0, process.said
         assert {"Error", "Delay"} <= set(proxy.counts), proxy.counts

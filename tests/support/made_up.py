@@ -34,7 +34,7 @@ def results(
     wrong = np.random.default_rng(noise + 1).permutation(images)[: round(images * (1 - accuracy))]
     predictions[wrong] = (predictions[wrong] + 1 + wrong % 9) % 10
     made = Recipe(epochs=epochs, name=recipe_name, **recipe)
-    data = {"name": "cifar10", "fingerprint": fingerprint, "classes": CLASSES, "train_images": 50_000, "test_images": images}
+    data = {"name": "cifar10", "fingerprint": fingerprint, "classes": [*CLASSES], "train_images": 50_000, "test_images": images}
     return Results(
         id=name,
         url=f"runs/{name}",
