@@ -111,11 +111,11 @@ def test_the_accounts_of_a_run(tmp_path: Path) -> None:
 
 def test_two_attempts_one_account(tmp_path: Path) -> None:
     """The end of the previous attempt is reported, and its time counts."""
-    process = Process("torch", tmp_path, "two", "--epochs", "30")
+    process = Process("torch", tmp_path, "two", "--epochs", "12")
     process.wait_for("epoch 3/")
     process.signal(signal.SIGKILL)
     process.wait()
-    result = train("torch", tmp_path, "two", "--epochs", "30")
+    result = train("torch", tmp_path, "two", "--epochs", "12")
     assert result.returncode == 0, result.stderr
     assert "ended without a word: killed, or its node was lost" in result.stderr
     assert "continues from step" in result.stderr
