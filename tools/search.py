@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from job.analysis.formatting import duration
 from job.core.exits import JobError
 from job.runs.results import Results, read_results
 from tools.faults import drawn
@@ -78,21 +77,18 @@ def figures(run: Results) -> Found:
         "accuracies": [round(line["validation_accuracy"], 4) for line in epochs],
         "loss": round(last["validation_loss"], 4),
         "training": round(last["train_accuracy"], 4),
-        "seconds": round(sum(run.summary["time"].values())),
         "recipe": run.record["recipe"],
     }
 
 
 def table(group: Mapping[str, Found], found: Mapping[str, Found]) -> str:
     """Of those trials of a group that are done."""
-    lines = ["| trial | what it changes | held-out images | their loss | training | time | |", "|---|---|--:|--:|--:|--:|---|"]
+    lines = ["| trial | what it changes | held-out images | their loss | training | |", "|---|---|--:|--:|--:|---|"]
     for name, trial in group.items():
         if name != "common" and name in found:
             one = found[name]
             changes = ", ".join(f"`{key} = {json.dumps(value)}`" for key, value in trial.items() if key != "verdict") or "–"
-            figures = (
-                f"{100 * one['accuracies'][-1]:.2f} % | {one['loss']:.3f} | {100 * one['training']:.1f} % | {duration(one['seconds'])}"
-            )
+            figures = f"{100 * one['accuracies'][-1]:.2f} % | {one['loss']:.3f} | {100 * one['training']:.1f} %"
             lines.append(f"| {name} | {changes} | {figures} | {trial.get('verdict', '')} |")
     return "\n".join(lines)
 
