@@ -6,8 +6,6 @@ PyTorch.  A second call continues what is unfinished and repeats nothing.  docs/
 """
 
 import argparse
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +15,9 @@ from job.analysis.comparison import accuracy, compare
 from job.analysis.formatting import columns, p_text, percent, points
 from job.analysis.paired import paired
 from job.analysis.text import interval
-from job.core.exits import JobError
 from job.core.metrics import wilson
-from job.runs.results import Results, read_results
+from job.runs.results import Results
+from tools.trained import exit_code, trained
 
 LONG, SHORT = 30, 20
 """epochs of the original Keras program and of the original PyTorch program"""
@@ -72,29 +70,23 @@ def main() -> int:
     parser.add_argument("--ablation", action="store_true")
     words = parser.parse_args()
     settings = Settings(**{key: value for key, value in vars(words).items() if key not in ("init_from", "ablation")})
-    try:
+
+    def run() -> None:
         torch = train(settings, "report-torch", "torch", "report-torch")
         keras = train(settings, "report-keras", "tensorflow", "report-keras")
         more = pretrained(settings, words.init_from) if words.init_from else []
         print(f"\n{retold(torch, keras, settings)}\n\n{as_it_should_be([torch, keras, *more], settings.short)}")
         if words.ablation:
             print(f"\n{ablation(settings, torch, keras)}")
-    except subprocess.CalledProcessError as error:
-        return error.returncode
-    except JobError as error:
-        print(error, file=sys.stderr)
-        return int(error.code)
-    return 0
+
+    return exit_code(run)
 
 
 def train(settings: Settings, name: str, engine: str, recipe: str, *words: str) -> Results:
-    """Run or continue it, in a process of its own.  Raises CalledProcessError with the exit code of the run."""
+    """Run it or go on with it, under a name that tells its size.  Raises CalledProcessError with the exit code of the run."""
     size = "-".join(str(v) for v in (settings.epochs, settings.subset, settings.image_size, settings.width) if v is not None)
-    run = f"{name}-{size}"
-    command = [sys.executable, "-m", "job", "train", "--engine", engine, "--recipe", recipe, "--data", settings.data]
-    command += ["--epochs", str(settings.epochs), *settings.flags, "--output", str(settings.output), "--run-id", run, *words]
-    subprocess.run(command, check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    return read_results(f"{settings.output}/{run}")
+    flags = ("--epochs", str(settings.epochs), *settings.flags, *words)
+    return trained(engine, recipe, f"{name}-{size}", *flags, data=settings.data, output=str(settings.output))
 
 
 def pretrained(settings: Settings, weights: str) -> list[Results]:

@@ -6,37 +6,31 @@ are drawn anew from all of these files, for which the runs themselves are not ne
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from job.analysis.comparison import compare
 from job.analysis.formatting import duration, percent
 from job.bench import machine
-from job.core.exits import JobError
 from job.figures.style import house_style, new_figure, saved, side_style
 from job.runs.results import Results, read_results
 from tools.faults import drawn
+from tools.trained import exit_code, trained
 
 ROOT = Path(__file__).parents[1]
 FOLDER, DOCUMENT, CURVES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "results.png"
 
 
-class Run(NamedTuple):
-    engine: str
-    words: tuple[str, ...]
-
-
 RUNS = {
-    "default-torch": Run("torch", ("--recipe", "default")),
-    "default-tensorflow": Run("tensorflow", ("--recipe", "default")),
-    "default-30-torch": Run("torch", ("--recipe", "default-30")),
-    "report-torch": Run("torch", ("--recipe", "report-torch")),
-    "report-keras": Run("tensorflow", ("--recipe", "report-keras")),
+    "default-torch": ("torch", "default"),
+    "default-tensorflow": ("tensorflow", "default"),
+    "default-30-torch": ("torch", "default-30"),
+    "report-torch": ("torch", "report-torch"),
+    "report-keras": ("tensorflow", "report-keras"),
 }
+"""name → engine and recipe"""
 PAIRS = {"default": ("default-torch", "default-tensorflow"), "report": ("report-torch", "report-keras")}
 """what is compared, as soon as both are there"""
 MARGIN = 0.005
@@ -51,41 +45,22 @@ def main() -> int:
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--output", default="runs/results", help="folder or s3://bucket/prefix of the runs")
     options = parser.parse_args()
-    try:
+
+    def run() -> None:
         if options.run:
-            write(FOLDER / f"{options.run}.json", facts(trained(options.run, options.data, options.output)))
-            for name, pair in PAIRS.items():
-                if options.run in pair and all((FOLDER / f"{one}.json").exists() for one in pair):
-                    write(FOLDER / f"compared-{name}.json", verdict([read_results(f"{options.output}/{one}") for one in pair]))
-    except subprocess.CalledProcessError as error:
-        return error.returncode
-    except JobError as error:
-        print(error, file=sys.stderr)
-        return int(error.code)
-    draw()
-    return 0
+            engine, recipe = RUNS[options.run]
+            keep(options.run, trained(engine, recipe, options.run, data=options.data, output=options.output), options.output)
+        draw()
+
+    return exit_code(run)
 
 
-def trained(name: str, data: str, output: str) -> Results:
-    """Run it or go on with it.  Raises CalledProcessError with the exit code of the run."""
-    run = RUNS[name]
-    command = [
-        sys.executable,
-        "-m",
-        "job",
-        "train",
-        "--engine",
-        run.engine,
-        *run.words,
-        "--data",
-        data,
-        "--output",
-        output,
-        "--run-id",
-        name,
-    ]
-    subprocess.run(command, check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    return read_results(f"{output}/{name}")
+def keep(name: str, run: Results, output: str) -> None:
+    """Its figures, and the verdict on the pair that it completes."""
+    write(FOLDER / f"{name}.json", facts(run))
+    for both, pair in PAIRS.items():
+        if name in pair and all((FOLDER / f"{one}.json").exists() for one in pair):
+            write(FOLDER / f"compared-{both}.json", verdict([read_results(f"{output}/{one}") for one in pair]))
 
 
 def facts(run: Results) -> Found:

@@ -6,17 +6,15 @@ docs/recipe.md is drawn anew from both.  The test set has no say: what it gives 
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from job.core.exits import JobError
-from job.runs.results import Results, read_results
+from job.runs.results import Results
 from tools.faults import drawn
+from tools.trained import exit_code, trained
 
 ROOT = Path(__file__).parents[1]
 TRIALS, FIGURES, DOCUMENT = ROOT / "results" / "trials.toml", ROOT / "results" / "trials.json", ROOT / "docs" / "recipe.md"
@@ -27,24 +25,22 @@ Found = dict[str, Any]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.search", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--output", type=Path, default=Path("runs/search"))
+    parser.add_argument("--output", default="runs/search", help="folder or s3://bucket/prefix of the runs")
     parser.add_argument("--draw", action="store_true", help="train nothing: draw the table of what is there")
     options = parser.parse_args()
     groups = tomllib.loads(TRIALS.read_text())
     found: dict[str, Found] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    try:
+
+    def run() -> None:
         for name, keys in trials(groups).items():
             if name not in found and not options.draw:
-                found[name] = figures(trained(name, keys, options.data, options.output))
+                words = ("--set", f"name={name}", *(word for key, value in keys.items() for word in ("--set", f"{key}={value}")))
+                found[name] = figures(trained("torch", "default", name, *words, data=options.data, output=options.output))
                 FIGURES.write_text(json.dumps(found, indent=1) + "\n")
-    except subprocess.CalledProcessError as error:
-        return error.returncode
-    except JobError as error:
-        print(error, file=sys.stderr)
-        return int(error.code)
-    tables = {group: table(content, found) for group, content in groups.items()}
-    DOCUMENT.write_text(drawn(DOCUMENT.read_text(), tables))
-    return 0
+        tables = {group: table(content, found) for group, content in groups.items()}
+        DOCUMENT.write_text(drawn(DOCUMENT.read_text(), tables))
+
+    return exit_code(run)
 
 
 def trials(groups: Mapping[str, Found]) -> dict[str, Found]:
@@ -55,18 +51,6 @@ def trials(groups: Mapping[str, Found]) -> dict[str, Found]:
         for name, trial in group.items()
         if name != "common"
     }
-
-
-def trained(name: str, keys: Mapping[str, Any], data: str, output: Path) -> Results:
-    """Run it or go on with it.  Raises CalledProcessError with the exit code of the run."""
-    settings = [
-        word for key, value in keys.items() for word in ("--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}")
-    ]
-    command = [sys.executable, "-m", "job", "train", "--engine", "torch", "--recipe", "default", "--data", data, "--output", str(output)]
-    subprocess.run(
-        [*command, "--run-id", name, "--set", f"name={name}", *settings], check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    )
-    return read_results(f"{output}/{name}")
 
 
 def figures(run: Results) -> Found:
